@@ -1,0 +1,289 @@
+"""The command line: one verb a stage. Parses, calls one function, prints one summary.
+
+Exit codes: 0 done, 1 bad input (one clear line on stderr), 2 usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from moonshelf import __version__
+from moonshelf.errors import InputError
+
+NOT_BUILT = {
+    "relevance": "train a query-product relevance model",
+    "rank": "train and evaluate a click model",
+    "creative": "choose between creatives and say why",
+    "study": "exchange rate and scaling studies",
+    "heatmap": "show what made a query match a product",
+    "export": "ONNX and sentence-transformers export",
+    "serve": "HTTP API and web page",
+}
+
+
+def _demo(a: argparse.Namespace) -> int:
+    from moonshelf import commands
+    from moonshelf.shop.demo import make_demo_shop
+
+    config = commands.resolve(a.recipe, a.set, a.seed)
+    out = Path(a.out)
+    shop = commands.demo_shop(out / "shop-folder", products=a.products, seed=config.seed, make=make_demo_shop)
+    _print(commands.run(shop, out, config))
+    return 0
+
+
+def _check(a: argparse.Namespace) -> int:
+    from moonshelf.shop.check import check_report, format_check
+    from moonshelf.shop.shop import open_shop
+    from moonshelf.workspace import write_json
+
+    report = check_report(open_shop(a.shop, require_products=False))
+    if a.json:
+        write_json(Path(a.json), report)
+    print(format_check(report))
+    return 0 if report["usable"] else 1
+
+
+def _run(a: argparse.Namespace) -> int:
+    from moonshelf import commands
+
+    config = commands.resolve(a.recipe, a.set, a.seed)
+    _print(
+        commands.run(
+            Path(a.shop), Path(a.work), config, extra=_paths(a.extra), distractors=_paths(a.distractors)
+        )
+    )
+    return 0
+
+
+def _train(a: argparse.Namespace) -> int:
+    from moonshelf import commands
+    from moonshelf.shop.shop import open_shop
+
+    config = commands.resolve(a.recipe, a.set, a.seed)
+    work = Path(a.work)
+    shop = open_shop(a.shop, cache=work / "shop")
+    folder = commands.train(a.verb, shop, work, config, resume=a.resume, extra=_paths(a.extra))
+    print(f"encoder  {folder}")
+    return 0
+
+
+def _embed(a: argparse.Namespace) -> int:
+    from moonshelf.encoder import load_encoder
+    from moonshelf.pipeline import device
+    from moonshelf.shelf import embed_shop
+    from moonshelf.shop.shop import open_shop
+
+    encoder = load_encoder(a.encoder, device())
+    shelf = embed_shop(open_shop(a.shop), encoder, a.out, dim=a.dim, dtype=a.dtype)
+    print(
+        f"shelf  {a.out}  {len(shelf)} products, {shelf.dim} x {shelf.dtype}, encoder {shelf.encoder_version}"
+    )
+    return 0
+
+
+def _search(a: argparse.Namespace) -> int:
+    from moonshelf import commands
+    from moonshelf.shelf.search import format_hits, hits_json, search
+    from moonshelf.workspace import write_json
+
+    shelf, folder = commands.open_shelf(Path(a.shelf))
+    encoder = commands.encoder_of(folder, a.encoder, shelf)
+    price = (a.min_price, a.max_price) if a.min_price is not None or a.max_price is not None else None
+    hits = search(shelf, encoder, text=a.text, image=a.image, k=a.k, category=a.category, price=price)
+    if a.json:
+        write_json(Path(a.json), {"query": {"text": a.text, "image": a.image}, "hits": hits_json(hits)})
+    print(format_hits(hits))
+    if a.sheet:
+        commands.draw_hits(hits, shelf, folder, text=a.text, image=a.image, shop=a.shop, out=Path(a.sheet))
+        print(f"contact sheet  {a.sheet}")
+    return 0
+
+
+def _evaluate_search(a: argparse.Namespace) -> int:
+    from moonshelf import commands, pipeline
+    from moonshelf.encoder import load_encoder
+    from moonshelf.shop.shop import open_shop
+    from moonshelf.workspace import write_json
+
+    settings = [f"evaluation.split={a.split}"] if a.split else []
+    config = commands.resolve("laptop", settings, a.seed)
+    products = commands.read_ids(Path(a.products)) if a.products else None
+    result, value = commands.evaluate(
+        open_shop(a.shop),
+        load_encoder(a.encoder, pipeline.device()),
+        config,
+        kind="text" if a.what == "text-search" else "image",
+        distractors=pipeline.open_extra(_paths(a.distractors)),
+        products=products,
+    )
+    if a.json:
+        write_json(Path(a.json), value)
+    print(result)
+    return 0
+
+
+def _doctor(a: argparse.Namespace) -> int:
+    from moonshelf.doctor import examine
+
+    findings = examine()
+    _print(str(f) for f in findings)
+    return 1 if any(f.level == "problem" for f in findings) else 0
+
+
+def _not_built(a: argparse.Namespace) -> int:
+    raise InputError(
+        f"moonshelf {a.verb} is not built yet ({NOT_BUILT[a.verb]})", mend="see docs/LOG.md for the plan"
+    )
+
+
+def _print(lines: Any) -> None:
+    for line in lines:
+        print(line)
+
+
+def _paths(values: Sequence[str] | None) -> list[Path]:
+    return [Path(value) for value in values or ()]
+
+
+def _verb(
+    verbs: Any, name: str, what: str, example: str, call: Callable[[argparse.Namespace], int]
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = verbs.add_parser(
+        name,
+        help=what,
+        description=what[0].upper() + what[1:] + ".",
+        epilog=f"example: moonshelf {example}",
+    )
+    parser.set_defaults(call=call)
+    parser.add_argument(
+        "--seed", type=int, default=None, help="seed of everything random (default: the recipe's, 0)"
+    )
+    return parser
+
+
+def _recipe_options(parser: argparse.ArgumentParser, default: str = "laptop") -> None:
+    parser.add_argument(
+        "--recipe", default=default, help="laptop, thorough, demo or smoke (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change one setting, e.g. posttrain.loop.epochs=3",
+    )
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="moonshelf", description="Product vectors from photos, texts and behaviour."
+    )
+    parser.add_argument("--version", action="version", version=f"moonshelf {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    p = _verb(verbs, "demo", "make the demo shop and run everything on it", "demo --out demo-work", _demo)
+    p.add_argument("--out", default="demo-work", help="work folder (default: %(default)s)")
+    p.add_argument("--products", type=int, default=3000, help="size of the shop (default: %(default)s)")
+    _recipe_options(p, "demo")
+
+    p = _verb(verbs, "check", "validate a shop folder; exit 1 if it cannot be used", "check my-shop", _check)
+    p.add_argument("shop", metavar="SHOP")
+    p.add_argument("--json", metavar="FILE", help="write the report as JSON too")
+
+    p = _verb(verbs, "run", "every stage that the shop's tables allow", "run my-shop --work work", _run)
+    p.add_argument("shop", metavar="SHOP")
+    p.add_argument("--work", required=True, metavar="DIR", help="artefacts go here; run again to resume")
+    p.add_argument(
+        "--extra", nargs="*", metavar="SHOP", help="shops whose photos, texts and searches train along"
+    )
+    p.add_argument("--distractors", nargs="*", metavar="SHOP", help="shops whose products join the gallery")
+    _recipe_options(p)
+
+    for stage, what in (
+        ("pretrain", "self-supervision and image-text alignment"),
+        ("posttrain", "learn from searches"),
+    ):
+        p = _verb(verbs, stage, what, f"{stage} my-shop --work work", _train)
+        p.add_argument("shop", metavar="SHOP")
+        p.add_argument("--work", required=True, metavar="DIR")
+        p.add_argument("--resume", action="store_true", help="go on with an unfinished run")
+        p.add_argument("--extra", nargs="*", metavar="SHOP", help="shops that train along")
+        _recipe_options(p)
+
+    p = _verb(verbs, "embed", "product vectors in bulk", "embed my-shop --encoder work --out shelf", _embed)
+    p.add_argument("shop", metavar="SHOP")
+    p.add_argument("--encoder", required=True, metavar="PATH", help="work folder, encoder folder, or compact")
+    p.add_argument("--out", required=True, metavar="DIR")
+    p.add_argument("--dim", type=int, default=None, help="256, 128, 64 or 32 (default: full)")
+    p.add_argument("--dtype", choices=("f32", "f16", "i8"), default="f32")
+
+    p = _verb(
+        verbs,
+        "search",
+        "search a shelf by text, photo or both",
+        "search work/shelf --text '红色 跑鞋'",
+        _search,
+    )
+    p.add_argument("shelf", metavar="SHELF")
+    p.add_argument("--text", metavar="T")
+    p.add_argument("--image", metavar="FILE")
+    p.add_argument("-k", type=int, default=10, help="products to show (default: %(default)s)")
+    p.add_argument("--category", help="keep this category and those below it, e.g. 'Home > Mugs'")
+    p.add_argument("--min-price", type=float)
+    p.add_argument("--max-price", type=float)
+    p.add_argument("--encoder", metavar="PATH", help="default: the one in the shelf's work folder")
+    p.add_argument(
+        "--shop", metavar="SHOP", help="where the photos for --sheet are (default: the shelf's work folder)"
+    )
+    p.add_argument("--sheet", metavar="OUT.png", help="draw the answers as pictures")
+    p.add_argument("--json", metavar="FILE")
+
+    p = _verb(
+        verbs,
+        "evaluate",
+        "measure an encoder",
+        "evaluate image-search my-shop --encoder work",
+        _evaluate_search,
+    )
+    p.add_argument("what", choices=("image-search", "text-search"))
+    p.add_argument("shop", metavar="SHOP")
+    p.add_argument("--encoder", required=True, metavar="PATH")
+    p.add_argument("--split", choices=("train", "val", "test"), default="test")
+    p.add_argument("--distractors", nargs="*", metavar="SHOP", help="shops whose products join the gallery")
+    p.add_argument(
+        "--products", metavar="FILE", help="ask only for these products (one id a line); gallery stays whole"
+    )
+    p.add_argument("--json", metavar="FILE")
+
+    _verb(verbs, "doctor", "explain a broken environment", "doctor", _doctor)
+    for name, what in NOT_BUILT.items():
+        p = verbs.add_parser(name, help=f"{what} (not built yet)")
+        p.add_argument("rest", nargs=argparse.REMAINDER)
+        p.set_defaults(call=_not_built)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    args = build_parser().parse_args(argv)
+    try:
+        return int(args.call(args))
+    except InputError as error:
+        print(f"moonshelf: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("moonshelf: stopped; run the same command again to go on", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output went away (| head)
+        sys.stderr.close()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,298 @@
+"""What each verb of the command line does: one function a verb, returning the lines or the object to print."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from moonshelf import __version__, pipeline, workspace
+from moonshelf.config import as_dict, config_hash, override
+from moonshelf.encoder import CompactEncoder, load_encoder, save_encoder
+from moonshelf.errors import InputError
+from moonshelf.evaluation.image_search import search_recall
+from moonshelf.evaluation.queries import Kind
+from moonshelf.evaluation.result import OURS, SearchResult
+from moonshelf.progress import duration, say
+from moonshelf.recipes import RunConfig, recipe
+from moonshelf.report.page import write_report
+from moonshelf.report.sheet import contact_sheet
+from moonshelf.shelf import Hit, Shelf, embed_shop
+from moonshelf.shop.images import decode_image
+from moonshelf.shop.shop import Shop, open_shop
+
+EXAMPLES = 200  # searches kept with their answers in an evaluation file, for the report
+
+
+def resolve(name: str, settings: Sequence[str], seed: int | None) -> RunConfig:
+    """A recipe with the settings of the command line applied."""
+    settings = [*settings, *([f"seed={seed}"] if seed is not None else [])]
+    config = override(recipe(name), settings)
+    pipeline.set_threads(config)
+    return config
+
+
+def evaluate(
+    shop: Shop,
+    encoder: CompactEncoder,
+    config: RunConfig,
+    *,
+    kind: Kind,
+    distractors: Sequence[Shop] = (),
+    products: set[str] | None = None,
+    baselines: bool = True,
+    limit: int | None = None,
+) -> tuple[SearchResult, dict[str, Any]]:
+    """Search recall of an encoder, and the object that ``--json`` writes, with sample searches for the report."""
+    result = search_recall(
+        shop,
+        encoder,
+        kind=kind,
+        split=config.evaluation.split,
+        distractors=distractors,
+        products=products,
+        seed=config.seed,
+        baselines=baselines,
+        query_limit=limit,
+    )
+    return result, {**result.to_json(), "examples": examples(result, kind, config.seed)}
+
+
+def examples(result: SearchResult, kind: Kind, seed: int) -> list[dict[str, Any]]:
+    """A sample of searches with their answers, for the report to draw."""
+    chosen = np.random.default_rng(seed).permutation(len(result.queries))[:EXAMPLES]
+    key = "query_image_id" if kind == "image" else "query_text"
+    return [
+        {
+            "query_id": result.queries[i],
+            "query_image_id": None,
+            "query_text": None,
+            key: result.queries[i],
+            "positives": list(result.right[i]),
+            "rank": int(result.ranks[OURS][i]),
+            "top": list(result.top_ids[i]),
+        }
+        for i in np.sort(chosen)
+    ]
+
+
+def has_searches(shop: Shop, split: str, kind: Kind) -> bool:
+    """Whether a shop has queries of a kind (``image``, ``text``) in a split."""
+    if shop.searches is None:
+        return False
+    rows = shop.searches.filter(shop.searches["split"] == split)
+    return len(rows.drop_nulls("query_image_id" if kind == "image" else "query_text")) > 0
+
+
+def train(
+    name: pipeline.StageName,
+    shop: Shop,
+    work: Path,
+    config: RunConfig,
+    *,
+    resume: bool,
+    extra: Sequence[Path] = (),
+) -> Path:
+    """One training stage; posttrain starts from the pretrained encoder when there is one."""
+    start = work / "pretrain"
+    first = start if name == "posttrain" and (start / "encoder.json").is_file() else "compact"
+    folder = pipeline.train_stage(
+        name, shop, work, config, start=first, extra=pipeline.open_extra(extra), resume=resume
+    )
+    pipeline.publish_encoder(folder, work)
+    return folder
+
+
+def run(
+    source: Path,
+    work: Path,
+    config: RunConfig,
+    *,
+    extra: Sequence[Path] = (),
+    distractors: Sequence[Path] = (),
+) -> list[str]:
+    """Every stage that the shop's tables allow, top to bottom: the whole system in one function."""
+    timings: dict[str, float] = {}
+    begun = time.monotonic()
+    shop = open_shop(source, cache=work / "shop")
+    others, noise = pipeline.open_extra(extra), pipeline.open_extra(distractors)
+    pipeline.stopwatch(timings, "read the shop", begun)
+
+    stages: list[pipeline.StageName] = []
+    if config.stages in ("both", "pretrain") and len(shop.images):
+        stages.append("pretrain")
+    if config.stages in ("both", "posttrain") and (
+        has_searches(shop, "train", "image") or has_searches(shop, "train", "text")
+    ):
+        stages.append("posttrain")
+    start: str | Path = "compact"
+    folders: dict[str, str | Path] = {"untrained": "compact"}
+    for stage in stages:
+        begun = time.monotonic()
+        start = pipeline.train_stage(stage, shop, work, config, start=start, extra=others)
+        folders[stage] = start
+        pipeline.stopwatch(timings, stage, begun)
+
+    begun = time.monotonic()
+    results: dict[str, dict[str, Any]] = {}
+    kinds: tuple[Kind, ...] = ("image", "text")
+    for kind in kinds:
+        if not has_searches(shop, config.evaluation.split, kind):
+            continue
+        for name, folder in folders.items():
+            path = work / "evaluation" / (f"{name}.json" if kind == "image" else f"{kind}-{name}.json")
+            encoder = (
+                CompactEncoder.untrained(config.encoder) if folder == "compact" else load_encoder(folder)
+            )
+            results[f"{kind} {name}"] = _evaluated(
+                path, shop, encoder, config, kind, noise, last=name == [*folders][-1]
+            )
+    pipeline.stopwatch(timings, "evaluate", begun)
+
+    begun = time.monotonic()
+    if start == "compact":
+        encoder = CompactEncoder.untrained(config.encoder)
+        with workspace.atomic_folder(work / "encoder") as out:
+            save_encoder(encoder, out)
+    else:
+        encoder = load_encoder(pipeline.publish_encoder(Path(start), work))
+    embed_shop(
+        shop, encoder.to(pipeline.device()), work / "shelf", dim=config.shelf.dim, dtype=config.shelf.dtype
+    )
+    pipeline.stopwatch(timings, "embed", begun)
+
+    begun = time.monotonic()
+    settings = {**as_dict(config), "hash": config_hash(config), "torch_threads": torch.get_num_threads()}
+    page = write_report(work, shop, config=settings, timings=timings, out=work / "report" / "index.html")
+    pipeline.stopwatch(timings, "report", begun)
+    workspace.write_json(work / "timings.json", timings)
+    lines = [f"{name:<18} recall@1 {_shown(result)}" for name, result in results.items()]
+    total = duration(sum(timings.values()))
+    return [*lines, f"shelf   {work / 'shelf'}", f"report  {page}", f"done in {total}"]
+
+
+def _shown(result: dict[str, Any]) -> str:
+    m = result["metrics"]["recall@1"]
+    return f"{m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]  n = {m['n']}"
+
+
+def _evaluated(
+    path: Path,
+    shop: Shop,
+    encoder: CompactEncoder,
+    config: RunConfig,
+    kind: Kind,
+    noise: Sequence[Shop],
+    *,
+    last: bool,
+) -> dict[str, Any]:
+    """The evaluation at ``path``, made again only when encoder, shop or settings changed."""
+    key = workspace.digest(
+        [encoder.version, shop.fingerprint, [s.fingerprint for s in noise], as_dict(config.evaluation)]
+    )
+    if path.is_file():
+        held: dict[str, Any] = json.loads(path.read_text())
+        if held.get("key") == key:
+            return held
+    say(f"evaluate: {kind} search, {path.stem}")
+    encoder.to(pipeline.device())
+    limit = config.evaluation.test_queries or None
+    _, result = evaluate(shop, encoder, config, kind=kind, distractors=noise, baselines=last, limit=limit)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    workspace.write_json(path, {**result, "key": key})
+    return result
+
+
+def open_shelf(path: Path) -> tuple[Shelf, Path]:
+    """A shelf by its folder or its work folder, and the folder it lies in."""
+    folder = path / "shelf" if (path / "shelf" / "shelf.json").is_file() else path
+    return Shelf.open(folder), folder
+
+
+def encoder_of(shelf_folder: Path, given: str | None, shelf: Shelf) -> CompactEncoder:
+    """The encoder that made a shelf: the one given, or the one in the same work folder, or ``compact``.
+
+    Raises:
+        InputError: none of them has the shelf's version.
+    """
+    tried: list[str | Path] = [given] if given else [shelf_folder.parent, "compact"]
+    for candidate in tried:
+        try:
+            encoder = load_encoder(candidate)
+        except InputError:
+            if given:
+                raise
+            continue
+        if encoder.version == shelf.encoder_version:
+            return encoder
+    raise InputError(
+        f"the encoder {shelf.encoder_version} that made this shelf was not found",
+        where=str(shelf_folder),
+        mend="name it with --encoder PATH, or embed the shop again",
+    )
+
+
+def demo_shop(folder: Path, *, products: int, seed: int, make: Callable[..., Path]) -> Path:
+    """The demo shop in ``folder``, made when it is not there yet."""
+    wanted = {"products": products, "seed": seed, "generator": __version__}
+    mark = folder / "demo.json"
+    if mark.is_file() and json.loads(mark.read_text()) == wanted:
+        say(f"demo shop: made already ({folder})")
+        return folder
+    with workspace.atomic_folder(folder) as temporary:
+        make(temporary, products=products, seed=seed)
+        workspace.write_json(temporary / "demo.json", wanted)
+    return folder
+
+
+def read_ids(path: Path) -> set[str]:
+    """Product ids from a text file, one a line.
+
+    Raises:
+        InputError: the file is missing or holds none.
+    """
+    try:
+        ids = {line.strip() for line in path.read_text().splitlines() if line.strip()}
+    except OSError as error:
+        raise InputError(
+            "the list of products cannot be read", where=str(path), mend="give a text file, one id a line"
+        ) from error
+    if not ids:
+        raise InputError("the list of products is empty", where=str(path), mend="write one product_id a line")
+    return ids
+
+
+def draw_hits(
+    hits: Sequence[Hit],
+    shelf: Shelf,
+    folder: Path,
+    *,
+    text: str | None,
+    image: str | None,
+    shop: str | None,
+    out: Path,
+) -> None:
+    """The answers of a search as a contact sheet.
+
+    Raises:
+        InputError: the shop whose photos these are was not found.
+    """
+    source = Path(shop) if shop else folder.parent / "shop"
+    if not source.is_dir():
+        raise InputError(
+            "the photos of this shelf were not found",
+            where=str(source),
+            mend="name their shop with --shop SHOP",
+        )
+    photos = open_shop(source).images
+    cells = []
+    for hit in hits:
+        if hit.image_id is not None and hit.image_id in photos:
+            cells.append((photos.decode(hit.image_id), f"{hit.rank}. {hit.title}  {hit.score:.2f}", None))
+    asked = [] if image is None else [(decode_image(Path(image).read_bytes()), "query photo", None)]
+    contact_sheet([(text or "search", [*asked, *cells])], out)

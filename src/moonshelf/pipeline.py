@@ -1,0 +1,205 @@
+"""The stages joined: what each verb of the command line calls, and ``run``, which does them all in order.
+
+Every stage writes one artefact folder in the work folder and is skipped when a folder of the same inputs
+and settings is there.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+import torch
+
+from moonshelf import workspace
+from moonshelf.config import as_dict
+from moonshelf.encoder import CompactEncoder, Item, load_encoder, prepare_image, product_text, save_encoder
+from moonshelf.errors import InputError
+from moonshelf.evaluation.metrics import first_hit_ranks
+from moonshelf.progress import duration, say
+from moonshelf.recipes import RunConfig
+from moonshelf.shop.shop import Shop, open_shop
+from moonshelf.training.checkpoint import FILE as CHECKPOINT
+from moonshelf.training.loop import TrainResult
+from moonshelf.training.posttrain import posttrain
+from moonshelf.training.pretrain import pretrain
+
+StageName = Literal["pretrain", "posttrain"]
+STAGES: tuple[StageName, ...] = ("pretrain", "posttrain")
+
+
+def set_threads(config: RunConfig) -> None:
+    """Give torch the number of threads of the settings (0 leaves torch's own choice)."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+
+
+def device() -> str:
+    """``cuda`` when there is a GPU that torch can use, else ``cpu``."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+# -- validation ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """Val queries and a bounded gallery, decoded once; called with an encoder it gives recall@1 and MRR.
+
+    Early stopping needs a quick, steady number, so the gallery holds the products searched for in val and
+    then others up to ``validation_products``; its recall is not comparable to the reported one.
+    """
+
+    queries: list[Item]
+    gallery: list[Item]
+    positives: list[np.ndarray]
+
+    def __call__(self, encoder: CompactEncoder) -> dict[str, float]:
+        """``{"recall@1", "mrr"}`` on val."""
+        queries, gallery = encoder.encode(self.queries), encoder.encode(self.gallery)
+        ranks = first_hit_ranks(queries, gallery, self.positives)
+        return {"recall@1": float((ranks <= 1).mean()), "mrr": float((1 / ranks).mean())}
+
+
+def validation(shop: Shop, config: RunConfig) -> Validation | None:
+    """The validation set of a shop, or None when it has no val searches."""
+    if shop.searches is None or shop.products is None:
+        return None
+    rows = shop.searches.filter(
+        (pl.col("split") == "val")
+        & (pl.col("query_image_id").is_not_null() | pl.col("query_text").is_not_null())
+    )
+    rows = rows.unique("query_id", keep="first", maintain_order=True)
+    limits, size = config.evaluation, config.encoder.image_size
+    if not len(rows):
+        return None
+    if len(rows) > limits.validation_queries:
+        rows = rows.sample(limits.validation_queries, seed=config.seed)
+    wanted = rows["product_id"].unique(maintain_order=True).to_list()
+    chosen = set(wanted)
+    others = [p for p in shop.products["product_id"] if p not in chosen]
+    rng = np.random.default_rng(config.seed)
+    spare = max(0, limits.validation_products - len(wanted))
+    wanted += [others[i] for i in np.sort(rng.permutation(len(others))[:spare])]
+
+    def item(text: str | None, images: Sequence[str]) -> Item:
+        return Item(text, tuple(prepare_image(shop.images.decode(i, short_side=size), size) for i in images))
+
+    gallery: list[Item] = []
+    place: dict[str, int] = {}
+    for product_id in wanted:
+        product = shop.product(product_id)
+        text = product_text(product)
+        if text or product.image_ids:
+            place[product_id] = len(gallery)
+            gallery.append(item(text, product.image_ids[: config.encoder.max_images]))
+    rows = rows.filter(pl.col("product_id").is_in(list(place)))
+    queries = [
+        item(row["query_text"], [row["query_image_id"]] if row["query_image_id"] else [])
+        for row in rows.iter_rows(named=True)
+    ]
+    return Validation(queries, gallery, [np.array([place[p]]) for p in rows["product_id"]])
+
+
+# -- stages -------------------------------------------------------------------------------------
+
+
+def _identity(shop: Shop, extra: Sequence[Shop], start: str, settings: dict[str, Any]) -> dict[str, Any]:
+    return {"shop": shop.fingerprint, "extra": [s.fingerprint for s in extra], "start": start, **settings}
+
+
+def train_stage(
+    name: StageName,
+    shop: Shop,
+    work: Path,
+    config: RunConfig,
+    *,
+    start: str | Path = "compact",
+    extra: Sequence[Shop] = (),
+    resume: bool = True,
+) -> Path:
+    """Train one stage into ``work/<name>`` and return that folder.
+
+    Unfinished work lies in ``work/.<name>.unfinished`` with its checkpoint.
+
+    Args:
+        start: encoder to start from.
+        resume: go on from an unfinished run; False refuses when there is one, so that nothing is lost.
+
+    Raises:
+        InputError: nothing to train on, or an unfinished run without ``resume``.
+    """
+    folder, unfinished = work / name, work / f".{name}.unfinished"
+    encoder = load_encoder(start) if str(start) != "compact" else CompactEncoder.untrained(config.encoder)
+    if encoder.config != config.encoder:
+        encoder.config = replace(encoder.config, image_size=config.encoder.image_size)
+    stage_config = config.pretrain if name == "pretrain" else config.posttrain
+    inputs = _identity(shop, extra, encoder.version, {"encoder": as_dict(config.encoder)})
+    key = workspace.digest([name, inputs, as_dict(stage_config), config.seed])
+    done = workspace.read_manifest(folder)
+    if done is not None and done["key"] == key:
+        say(f"{name}: done already ({folder})")
+        return folder
+    if not resume and (unfinished / CHECKPOINT).exists():
+        raise InputError(
+            "an unfinished run is here",
+            where=str(unfinished),
+            mend="add --resume to go on with it, or delete it",
+        )
+    encoder.to(device())
+    check = validation(shop, config)
+    if check is None:
+        say(f"{name}: no val searches, so the last weights are kept instead of the best")
+    shared: dict[str, Any] = {"extra": extra, "seed": config.seed, "validate": check, "resume": resume}
+    result: TrainResult
+    if name == "pretrain":
+        result = pretrain(shop, encoder, unfinished, config.pretrain, **shared)
+    else:
+        result = posttrain(shop, encoder, unfinished, config.posttrain, **shared)
+    (unfinished / CHECKPOINT).unlink(missing_ok=True)
+    encoder.cpu()
+    save_encoder(encoder, unfinished)
+    metrics = {
+        "steps": result.steps,
+        "best": result.best,
+        "history": result.history,
+        "stopped_early": result.stopped_early,
+    }
+    workspace.write_manifest(
+        unfinished,
+        stage=name,
+        inputs=inputs,
+        config=as_dict(stage_config),
+        seed=config.seed,
+        seconds=result.seconds,
+        metrics=metrics,
+    )
+    if folder.exists():
+        shutil.rmtree(folder)
+    unfinished.rename(folder)
+    say(f"{name}: {result.steps} steps in {duration(result.seconds)}, best val {result.best}")
+    return folder
+
+
+def publish_encoder(source: Path, work: Path) -> Path:
+    """Copy a stage's encoder to ``work/encoder``, the one that later stages and users take."""
+    with workspace.atomic_folder(work / "encoder") as out:
+        for name in ("encoder.json", "model.safetensors", workspace.MANIFEST):
+            shutil.copy2(source / name, out / name)
+    return work / "encoder"
+
+
+def open_extra(paths: Sequence[Path]) -> list[Shop]:
+    """Open shops that only lend photos, texts or distractors; a products table is not needed."""
+    return [open_shop(path, require_products=False) for path in paths]
+
+
+def stopwatch(timings: dict[str, float], name: str, begun: float) -> None:
+    """Note how long a stage took."""
+    timings[name] = round(time.monotonic() - begun, 1)

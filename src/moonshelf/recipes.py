@@ -1,0 +1,101 @@
+"""Recipes: functions that return a complete tree of settings. A variant is a few lines over another one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from moonshelf.encoder import CompactConfig
+from moonshelf.errors import InputError
+from moonshelf.training.config import LoopConfig, OptimConfig, PosttrainConfig, PretrainConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShelfConfig:
+    """How product vectors are stored."""
+
+    dim: int = 256
+    dtype: Literal["f32", "f16", "i8"] = "f32"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationConfig:
+    """What is measured after every stage."""
+
+    split: Literal["val", "test"] = "test"
+    validation_queries: int = 600  # most val queries that early stopping looks at
+    validation_products: int = 1000  # most products in its gallery (all that are searched for come first)
+    test_queries: int = 0  # most queries of the split; 0: all
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    """Everything ``moonshelf run`` can be told."""
+
+    seed: int = 0
+    threads: int = 0  # torch threads; 0: as many as there are cores
+    stages: Literal["both", "pretrain", "posttrain", "none"] = "both"
+    encoder: CompactConfig = field(default_factory=CompactConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    posttrain: PosttrainConfig = field(default_factory=PosttrainConfig)
+    shelf: ShelfConfig = field(default_factory=ShelfConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+
+def laptop() -> RunConfig:
+    """The default: a shop of some thousand photos in about a quarter of an hour on two cores."""
+    return RunConfig()
+
+
+def thorough() -> RunConfig:
+    """Within an hour on two cores for about 3,000 query photos: more epochs, larger pictures when used."""
+    base = laptop()
+    return replace(
+        base,
+        encoder=replace(base.encoder, image_size=192),
+        pretrain=replace(base.pretrain, loop=LoopConfig(epochs=3.0)),
+        posttrain=replace(base.posttrain, loop=LoopConfig(epochs=24.0, evaluate_every=2.0)),
+    )
+
+
+def demo() -> RunConfig:
+    """The demo shop in a few minutes: small views, a sample of the photos and searches each epoch."""
+    base = laptop()
+    return replace(
+        base,
+        encoder=replace(base.encoder, image_size=128),
+        pretrain=replace(base.pretrain, view_size=96, photos=3000, loop=LoopConfig(epochs=1.0)),
+        posttrain=replace(base.posttrain, view_size=96, pairs=3000, loop=LoopConfig(epochs=2.0)),
+        evaluation=replace(
+            base.evaluation, validation_queries=300, validation_products=600, test_queries=600
+        ),
+    )
+
+
+def smoke() -> RunConfig:
+    """A few steps of everything, for tests: not meant to learn."""
+    base = laptop()
+    loop = LoopConfig(epochs=1.0, max_steps=3, evaluate_every=1.0)
+    optim = OptimConfig()
+    return replace(
+        base,
+        encoder=replace(base.encoder, image_size=64),
+        pretrain=replace(base.pretrain, view_size=64, batch=8, loop=loop, optim=optim),
+        posttrain=replace(base.posttrain, view_size=64, batch=8, loop=loop, optim=optim),
+        evaluation=replace(base.evaluation, validation_queries=20, validation_products=30, test_queries=40),
+    )
+
+
+RECIPES: dict[str, Callable[[], RunConfig]] = {f.__name__: f for f in (laptop, thorough, demo, smoke)}
+
+
+def recipe(name: str) -> RunConfig:
+    """The recipe of a name.
+
+    Raises:
+        InputError: there is none.
+    """
+    if name not in RECIPES:
+        raise InputError(f"unknown recipe {name!r}", mend=f"one of {', '.join(RECIPES)}")
+    return RECIPES[name]()

@@ -1,0 +1,1 @@
+"""Data in: read a shop folder, audit its images, clean, deduplicate and split it."""

@@ -1,0 +1,160 @@
+"""Images one after the other, from the ``images`` table or from files, never many at a time."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from moonshelf.shop.raw import check_names, csv_header, unreadable
+from moonshelf.shop.schema import SCHEMAS
+from moonshelf.shop.tables import check_columns
+
+BATCH = 64
+MAX_FILE = 512 << 20
+_URL = re.compile(r"^\s*([A-Za-z][A-Za-z0-9+.-]+://|data:)")
+_DRIVE = re.compile(r"^[A-Za-z]:[\\/]|^\\\\")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One image on its way into the audit: bytes, or why there are none; ``path`` when it stays a file."""
+
+    image_id: str
+    data: bytes | None
+    reason: str = ""
+    row: int = 0
+    path: str | None = None
+
+
+def image_rows(path: Path) -> Iterator[Source]:
+    """Stream the rows of an ``images`` table; bytes are base64 text in CSV and JSONL.
+
+    Memory: a batch of 64 images and a few Parquet pages, whatever the size of the file or its row groups.
+    A page is the least that can be read: writers put up to 1,024 values into one, so large photos want
+    small pages (``write_batch_size`` of PyArrow).
+
+    Raises:
+        InputError: unreadable file, a missing column, a column twice.
+    """
+    batches = {".parquet": _parquet_rows, ".csv": _csv_rows, ".jsonl": _jsonl_rows}[path.suffix]
+    try:
+        for row, (image_id, data) in enumerate(batches(path), start=1):
+            yield _source(row, image_id, data)
+    except (pa.ArrowException, OSError) as error:
+        raise unreadable(path, error) from error
+
+
+def count_rows(path: Path) -> int | None:
+    """Rows of a Parquet file from its footer; None for other files (not worth reading twice)."""
+    return int(pq.read_metadata(path).num_rows) if path.suffix == ".parquet" else None
+
+
+def _source(row: int, image_id: Any, data: Any) -> Source:
+    if isinstance(image_id, bool) or not isinstance(image_id, (str, int)) or not str(image_id).strip():
+        return Source(
+            "", None, "missing value: image_id" if image_id in (None, "") else "wrong type: image_id", row
+        )
+    name = str(image_id)
+    try:
+        name.encode()
+        data = base64.b64decode(data, validate=True) if isinstance(data, str) else data
+    except UnicodeEncodeError:
+        return Source("", None, "image_id is not valid Unicode", row)
+    except (binascii.Error, ValueError):
+        return Source(name, None, "bytes are not base64", row)
+    if data is not None and not isinstance(data, bytes):
+        return Source(name, None, "wrong type: bytes", row)
+    return Source(name, data, "" if data else "missing", row)
+
+
+def _parquet_rows(path: Path) -> Iterator[tuple[Any, Any]]:
+    # A buffered stream reads page by page: real tables come as one row group of any size.
+    with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
+        names = file.schema_arrow.names
+        check_names(names, path)
+        check_columns(names, SCHEMAS["images"], path)
+        for batch in file.iter_batches(batch_size=BATCH, columns=["image_id", "bytes"], use_threads=False):
+            ids, data = batch.column("image_id"), batch.column("bytes")
+            for i in range(batch.num_rows):
+                yield ids[i].as_py(), data[i].as_py()
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[Any, Any]]:
+    names = csv_header(path)
+    check_columns(names, SCHEMAS["images"], path)
+    reader = pa_csv.open_csv(
+        path,
+        read_options=pa_csv.ReadOptions(use_threads=False, block_size=64 << 20),
+        parse_options=pa_csv.ParseOptions(newlines_in_values=True),
+        convert_options=pa_csv.ConvertOptions(
+            include_columns=["image_id", "bytes"],
+            column_types={"image_id": pa.string(), "bytes": pa.large_string()},
+        ),
+    )
+    with reader:
+        for batch in reader:
+            yield from zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
+
+
+def _jsonl_rows(path: Path) -> Iterator[tuple[Any, Any]]:
+    seen: set[str] = set()
+    with path.open("rb") as handle:
+        for line in handle:
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except ValueError:
+                record = None
+            if not isinstance(record, dict):
+                yield None, None
+                continue
+            if not seen >= {"image_id", "bytes"}:
+                seen |= set(record)
+                check_columns(sorted(seen), SCHEMAS["images"], path)
+            yield record.get("image_id"), record.get("bytes")
+
+
+def image_files(root: Path, ids: Iterable[str]) -> Iterator[Source]:
+    """Stream images that are paths relative to the shop folder ``root``.
+
+    A path that leaves the folder (``..``, absolute, a symlink outwards) is refused, a URL is not fetched.
+    """
+    home = root.resolve()
+    for image_id in ids:
+        reason, path = locate(home, image_id)
+        if path is None:
+            yield Source(image_id, None, reason)
+            continue
+        try:
+            if path.stat().st_size > MAX_FILE:
+                yield Source(image_id, None, f"larger than {MAX_FILE >> 20} MiB")
+                continue
+            yield Source(image_id, path.read_bytes(), "", path=str(path))
+        except OSError:
+            yield Source(image_id, None, "missing")
+
+
+def locate(home: Path, image_id: str) -> tuple[str, Path | None]:
+    """Where the file of ``image_id`` is: ("", path), or (reason, None). ``home`` must be resolved."""
+    if _URL.match(image_id):
+        return "a URL: download the image into the shop folder, URLs are not fetched", None
+    if _DRIVE.match(image_id) or image_id.startswith("/"):
+        return "path leaves the shop folder: write it relative to the folder", None
+    try:
+        path = (home / image_id).resolve()
+        if not path.is_relative_to(home):
+            return "path leaves the shop folder: write it relative to the folder", None
+        return ("", path) if path.is_file() else ("missing", None)
+    except (OSError, ValueError, RuntimeError):  # name too long, NUL inside, a loop of links
+        return "missing", None

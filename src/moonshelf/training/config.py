@@ -1,0 +1,72 @@
+"""Settings of the two training stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from moonshelf.training.views import ViewConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimConfig:
+    """How weights move. Learning rates are peaks of a linear warm-up and a cosine to zero."""
+
+    trunk_lr: float = 3e-4
+    text_lr: float = 3e-5
+    head_lr: float = 5e-4
+    weight_decay: float = 0.05
+    warmup: float = 0.05  # share of all steps
+    clip: float = 5.0  # largest gradient norm
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16 autocast: pays on GPUs; on CPUs measure first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopConfig:
+    """When to check, save and stop."""
+
+    epochs: float = 8.0
+    max_steps: int = 0  # 0: as many as the epochs make
+    evaluate_every: float = 1.0  # epochs
+    patience: int = 0  # evaluations without a better val recall before stopping; 0: never
+    checkpoint_seconds: float = 60.0
+    checkpoint_steps: int = 0  # also every so many steps; 0: by time alone
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PretrainConfig:
+    """Self-supervision on photos and image-text alignment inside a product (2205.04168 S1; methods: our design)."""
+
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=2.0))
+    view: ViewConfig = field(default_factory=ViewConfig)
+    view_size: int = 128
+    batch: int = 48
+    photos: int = 0  # photos an epoch, drawn at random; 0: all of them
+    self_weight: float = 1.0
+    alignment_weight: float = 1.0
+    scale: float = 10.0  # inverse temperature at the start; it is learned
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PosttrainConfig:
+    """Learning from what users searched and acted on (MOON 2511.11305 stage 2; 2205.04168 S2)."""
+
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    view: ViewConfig = field(default_factory=ViewConfig)
+    product_view: ViewConfig = field(
+        default_factory=lambda: ViewConfig(min_area=0.6, rotate=10.0, erase=0.0, blur=0.0, light=0.2)
+    )
+    view_size: int = 160
+    batch: int = 48  # queries
+    queries_per_product: int = 3
+    pairs: int = 0  # queries an epoch, drawn at random; 0: all of them
+    category_negatives: Literal["any", "same", "other"] = "any"  # 2205.04168 leaves the direction open
+    modality_dropout: float = (
+        0.2  # probability that a product of a batch shows only its photo or only its text
+    )
+    query_weight: float = 0.5  # of the term between photos of queries of one product
+    memory: int = 8192  # product vectors of earlier steps that serve as further negatives; 0: none
+    self_weight: float = 0.0  # >0: joint with self-supervision on the query photos of the batch
+    scale: float = 16.0

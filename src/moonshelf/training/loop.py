@@ -1,0 +1,272 @@
+"""The training loop that both stages share: steps, logs, validation, early stop, exact resume."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from moonshelf.encoder import CompactEncoder
+from moonshelf.errors import InputError
+from moonshelf.progress import Progress, say
+from moonshelf.training.checkpoint import FILE, Checkpoint, load_checkpoint, save_checkpoint
+from moonshelf.training.config import LoopConfig, OptimConfig
+from moonshelf.training.runlog import RunLog
+from moonshelf.workspace import digest
+
+BatchT = TypeVar("BatchT")
+Validate = Callable[[CompactEncoder], dict[str, float]]
+"""Val metrics of an encoder. The first key is the one that early stopping maximises; later ones break ties."""
+_PREFETCH = 2
+
+
+class Stage(Protocol[BatchT]):
+    """What a training stage adds to the loop."""
+
+    name: str
+    optim: OptimConfig
+    loop: LoopConfig
+    steps_per_epoch: int
+
+    def identity(self) -> dict[str, Any]:
+        """Settings and data that a checkpoint belongs to."""
+        ...
+
+    def prepare(self, step: int) -> BatchT:
+        """The batch of a step, a pure function of (seed, step); runs in another thread."""
+        ...
+
+    def loss(self, encoder: CompactEncoder, batch: BatchT, step: int) -> tuple[Tensor, dict[str, float]]:
+        """The loss of a batch, and what to log."""
+        ...
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Parameters of the stage itself (temperatures)."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """What must survive a restart besides the weights."""
+        ...
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take ``state`` back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """How a stage went. ``best`` is the validation record whose weights the encoder now holds."""
+
+    steps: int
+    seconds: float
+    best: dict[str, float]
+    history: list[dict[str, float]]
+    stopped_early: bool
+
+
+def make_optimiser(
+    encoder: CompactEncoder, extra: list[nn.Parameter], config: OptimConfig
+) -> torch.optim.AdamW:
+    """AdamW with one learning rate a part; vectors (biases, norms, temperatures) are not decayed."""
+    rates = {"trunk": config.trunk_lr, "text": config.text_lr, "head": config.head_lr}
+    groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for part, _, parameter in encoder.parameter_groups():
+        parameter.requires_grad_(rates[part] > 0)
+        if rates[part] > 0:
+            groups.setdefault((part, parameter.ndim > 1), []).append(parameter)
+    sets: list[dict[str, Any]] = [
+        {
+            "params": parameters,
+            "lr": rates[part],
+            "peak": rates[part],
+            "weight_decay": config.weight_decay * matrix,
+        }
+        for (part, matrix), parameters in sorted(groups.items())
+    ]
+    sets.append({"params": extra, "lr": config.head_lr, "peak": config.head_lr, "weight_decay": 0.0})
+    return torch.optim.AdamW(sets, betas=(0.9, 0.98))
+
+
+def rate_at(step: int, total: int, warmup: float) -> float:
+    """Share of the peak learning rate: linear warm-up, then half a cosine to zero."""
+    first = max(1, round(total * warmup))
+    if step < first:
+        return (step + 1) / first
+    return 0.5 * (1 + math.cos(math.pi * (step - first) / max(1, total - first)))
+
+
+def _prefetched(stage: Stage[BatchT], first: int, last: int) -> Iterator[tuple[int, BatchT]]:
+    with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
+        waiting: list[Future[BatchT]] = [
+            pool.submit(stage.prepare, s) for s in range(first, min(first + _PREFETCH, last))
+        ]
+        try:
+            for step in range(first, last):
+                batch = waiting.pop(0).result()
+                if step + _PREFETCH < last:
+                    waiting.append(pool.submit(stage.prepare, step + _PREFETCH))
+                yield step, batch
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+class _Run(Generic[BatchT]):
+    """One run of the loop: the pieces that a checkpoint gathers."""
+
+    def __init__(
+        self, encoder: CompactEncoder, stage: Stage[BatchT], folder: Path, validate: Validate | None
+    ) -> None:
+        self.encoder, self.stage, self.folder, self.validate = encoder, stage, folder, validate
+        self.total = stage.loop.max_steps or max(1, round(stage.loop.epochs * stage.steps_per_epoch))
+        self.every = max(1, round(stage.loop.evaluate_every * stage.steps_per_epoch))
+        self.optimiser = make_optimiser(encoder, stage.parameters(), stage.optim)
+        self.key = digest(
+            [stage.name, stage.identity(), asdict(stage.optim), asdict(stage.loop), asdict(encoder.config)]
+        )
+        self.best: tuple[float, ...] = ()
+        self.best_model: dict[str, Tensor] | None = None
+        self.stale = 0
+        self.history: list[dict[str, float]] = []
+        self.saved_at = time.monotonic()
+
+    def resume(self) -> int:
+        """Load the checkpoint if there is one; the step to go on from."""
+        found = load_checkpoint(self.folder, self.key)
+        if found is None:
+            return 0
+        self.encoder.load_state_dict(found.model)
+        self.optimiser.load_state_dict(found.optimiser)
+        self.stage.load_state(found.stage)
+        self.best, self.best_model = tuple(found.best), found.best_model
+        self.stale, self.history = found.stale, found.history
+        return found.step
+
+    def save(self, step: int) -> None:
+        """Write the state after ``step`` steps."""
+        save_checkpoint(
+            Checkpoint(
+                step=step,
+                config_key=self.key,
+                model=self.encoder.state_dict(),
+                stage=self.stage.state(),
+                optimiser=self.optimiser.state_dict(),
+                best_model=self.best_model,
+                best=self.best,
+                stale=self.stale,
+                history=self.history,
+            ),
+            self.folder,
+        )
+        self.saved_at = time.monotonic()
+
+    def evaluate(self, step: int, log: RunLog) -> None:
+        """Validate, keep the best weights."""
+        if self.validate is None:
+            return
+        values = self.validate(self.encoder)
+        log.write(step, "val", values)
+        self.history.append({"step": float(step), **values})
+        score = tuple(values.values())
+        if not self.best or score > self.best:
+            self.best, self.stale = score, 0
+            self.best_model = {k: v.detach().cpu().clone() for k, v in self.encoder.state_dict().items()}
+        else:
+            self.stale += 1
+
+    def step(self, step: int, batch: BatchT) -> dict[str, float]:
+        """One optimiser step; what to log."""
+        optim = self.stage.optim
+        share = rate_at(step, self.total, optim.warmup)
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["peak"] * share
+        device = self.encoder.class_anchors.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=optim.precision == "bf16"):
+            loss, values = self.stage.loss(self.encoder, batch, step)
+        if not bool(torch.isfinite(loss)):
+            raise InputError(
+                f"the loss of {self.stage.name} is {loss.item()} at step {step}",
+                where=str(self.folder),
+                mend="lower the learning rates (optim.*_lr), or use precision fp32",
+            )
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, optim.clip)
+        self.optimiser.step()
+        return {"loss": loss.item(), "gradient_norm": float(norm), "rate": share, **values}
+
+
+def train(
+    encoder: CompactEncoder,
+    stage: Stage[BatchT],
+    folder: Path,
+    *,
+    validate: Validate | None = None,
+    resume: bool = True,
+) -> TrainResult:
+    """Run a stage to its end, from its checkpoint when there is one.
+
+    Args:
+        encoder: trained in place; at the end it holds the weights that were best on val.
+        stage: see :class:`Stage`.
+        folder: gets ``checkpoint.pt`` (removed at the end by the caller), ``log.jsonl``, TensorBoard files.
+        validate: metrics on val; None trains to the last step and keeps the last weights.
+        resume: False starts again even if there is a checkpoint.
+
+    On a CPU with the same number of threads, a run that was killed and resumed ends with the same bytes
+    as one that was not.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if not resume:
+        (folder / FILE).unlink(missing_ok=True)
+    run = _Run(encoder, stage, folder, validate)
+    begun = time.monotonic()
+    first = run.resume()
+    loop = stage.loop
+    with (
+        RunLog(folder, first, stage.name) as log,
+        Progress(run.total, stage.name, "steps", first) as progress,
+    ):
+        if first:
+            say(f"{stage.name}: resumed at step {first} of {run.total}")
+        else:
+            run.evaluate(0, log)
+        step = first
+        stopped = bool(loop.patience) and run.stale >= loop.patience
+        encoder.train()
+        if not stopped:
+            for step, batch in _prefetched(stage, first, run.total):
+                values = run.step(step, batch)
+                log.write(step + 1, "train", values)
+                progress.advance(1, _note(values, run))
+                due = (step + 1) % run.every == 0 or step + 1 == run.total
+                if due:
+                    run.evaluate(step + 1, log)
+                    encoder.train()
+                stopped = bool(loop.patience) and run.stale >= loop.patience
+                by_steps = loop.checkpoint_steps and (step + 1) % loop.checkpoint_steps == 0
+                if by_steps or time.monotonic() - run.saved_at > loop.checkpoint_seconds or stopped:
+                    run.save(step + 1)
+                if stopped:
+                    break
+    encoder.eval()
+    if run.best_model is not None:
+        encoder.load_state_dict(run.best_model)
+    best = max(run.history, key=lambda r: tuple(v for k, v in r.items() if k != "step"), default={})
+    return TrainResult(step + 1, time.monotonic() - begun, best, run.history, stopped)
+
+
+def _note(values: dict[str, float], run: _Run[BatchT]) -> str:
+    recall = ""
+    if run.history:
+        name = next(k for k in run.history[-1] if k != "step")
+        recall = f", val {name} {run.history[-1][name]:.3f} (best {run.best[0]:.3f})"
+    return f"loss {values['loss']:.3f}{recall}"

@@ -1,0 +1,53 @@
+"""Product vectors of earlier steps, kept as further negatives and positives."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+class ProductMemory:
+    """A FIFO of the newest vector of each product, at most ``size`` products.
+
+    A batch of 48 queries offers a few dozen negatives; the memory offers thousands at no forward pass.
+    Its vectors are up to ``size / batch`` steps old. After the memory bank of MoCo (He et al. 2020) and
+    MOON's temporal negatives; one slot a product is our design.
+
+    Args:
+        size: slots; 0 makes an empty memory.
+        width: length of a vector.
+    """
+
+    def __init__(self, size: int, width: int) -> None:
+        self.vectors = torch.zeros(size, width)
+        self.products = torch.full((size,), -1, dtype=torch.int64)
+        self.next = torch.zeros((), dtype=torch.int64)
+
+    def contents(self) -> tuple[Tensor, Tensor]:
+        """Vectors ``[M, width]`` (no gradient) and product numbers ``[M]`` of the filled slots."""
+        filled = self.products >= 0
+        return self.vectors[filled], self.products[filled]
+
+    def put(self, vectors: Tensor, products: Tensor) -> None:
+        """Remember the vectors of a step; a product that is here already keeps its slot."""
+        if not len(self.products):
+            return
+        for vector, product in zip(vectors.detach().float().cpu(), products.tolist(), strict=True):
+            held = torch.nonzero(self.products == product).flatten()
+            if len(held):
+                slot = int(held[0])
+            else:
+                slot = int(self.next)
+                self.next = (self.next + 1) % len(self.products)
+            self.vectors[slot] = vector
+            self.products[slot] = product
+
+    def state(self) -> dict[str, Tensor]:
+        """For the checkpoint."""
+        return {"memory_vectors": self.vectors, "memory_products": self.products, "memory_next": self.next}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take :meth:`state` back."""
+        self.vectors = state["memory_vectors"].clone()
+        self.products = state["memory_products"].clone()
+        self.next = state["memory_next"].clone()

@@ -1,0 +1,192 @@
+"""Stage one, pretrain: what photos look like and what the shop calls them, without any behaviour."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from moonshelf.encoder import CompactEncoder, Item, collate, product_text
+from moonshelf.errors import InputError
+from moonshelf.shop.shop import Shop
+from moonshelf.training.config import PretrainConfig
+from moonshelf.training.loop import TrainResult, Validate, train
+from moonshelf.training.losses import alignment, matryoshka, nt_xent
+from moonshelf.training.photos import PhotoReader
+from moonshelf.training.sampler import epoch_order, step_seed
+from moonshelf.training.views import random_views
+from moonshelf.types import ProductBatch
+
+
+@dataclass(frozen=True, slots=True)
+class PretrainBatch:
+    """Two views of each photo; the text of those that show a product with text."""
+
+    first: ProductBatch
+    second: ProductBatch
+    texts: ProductBatch
+    texted: Tensor  # [T] int64, the photo that each text belongs to
+    groups: Tensor  # [B] int64, photos of one group are not negatives
+    text_groups: Tensor  # [T] int64
+
+
+class Pretrain:
+    """The stage: two-view self-supervision over all photos, image-text alignment over product photos.
+
+    Val and test query photos take no part, nor do photos that duplicate them. Text pairs come from
+    product photos only; photos of extra shops bring their own products' texts.
+    """
+
+    name = "pretrain"
+
+    def __init__(
+        self, shops: Sequence[Shop], encoder: CompactEncoder, config: PretrainConfig, seed: int
+    ) -> None:
+        self.config, self.seed = config, seed
+        self.optim, self.loop = config.optim, config.loop
+        self._widths, self._max_tokens = encoder.widths, encoder.config.max_tokens
+        self.photos: list[tuple[int, str]] = []
+        self.texts: list[str] = []
+        self.groups: list[int] = []
+        for number, shop in enumerate(shops):
+            self._add(number, shop)
+        if len(self.photos) < 4:
+            raise InputError(
+                f"only {len(self.photos)} good photos to pretrain on",
+                where=str(shops[0].source),
+                mend="add photos, or leave pretrain out with --set stages=posttrain",
+            )
+        self.reader = PhotoReader([shop.images for shop in shops], config.view_size)
+        take = min(config.photos or len(self.photos), len(self.photos))
+        self._take, self._batch = take, min(config.batch, take)
+        self.steps_per_epoch = max(1, take // self._batch)
+        self._fingerprints = [shop.fingerprint for shop in shops]
+        start = torch.tensor(math.log(config.scale))
+        self.self_scale, self.text_scale = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+
+    def _add(self, number: int, shop: Shop) -> None:
+        leak = shop.leak_groups()
+        base = max(self.groups, default=-1) + 1
+        shown: set[str] = set()
+        for product_id in [] if shop.products is None else shop.products["product_id"]:
+            product = shop.product(product_id)
+            text = product_text(product)
+            for image_id in product.image_ids:
+                if image_id not in shown:
+                    shown.add(image_id)
+                    self.photos.append((number, image_id))
+                    self.texts.append(text)
+                    self.groups.append(base + leak[product_id])
+        held = set()
+        if shop.searches is not None:
+            query_photos = shop.searches.drop_nulls("query_image_id")
+            held = set(query_photos.filter(query_photos["split"] != "train")["query_image_id"])
+        if shop.creatives is not None:
+            held |= set(shop.creatives["image_id"].drop_nulls())
+        group = max(self.groups, default=base) + 1
+        for image_id in shop.images.ids:
+            if image_id not in shown and image_id not in held:
+                self.photos.append((number, image_id))
+                self.texts.append("")
+                self.groups.append(group)
+                group += 1
+
+    def identity(self) -> dict[str, Any]:
+        """See :class:`moonshelf.training.loop.Stage`."""
+        return {"shops": self._fingerprints, "seed": self.seed, "config": asdict(self.config)}
+
+    def prepare(self, step: int) -> PretrainBatch:
+        """Decode and view the photos of a step."""
+        epoch, at = divmod(step, self.steps_per_epoch)
+        order = epoch_order(len(self.photos), self._take, self.seed, self.name, epoch)
+        rows = order[at * self._batch : (at + 1) * self._batch]
+        generator = torch.Generator().manual_seed(step_seed(self.seed, self.name, epoch, at))
+        pixels = self.reader.read([self.photos[r] for r in rows])
+        size, view = self.config.view_size, self.config.view
+        views = [random_views(pixels, size, view, generator) for _ in range(2)]
+        texted = [i for i, r in enumerate(rows) if self.texts[r]] if self.config.alignment_weight else []
+        groups = torch.tensor([self.groups[r] for r in rows])
+        return PretrainBatch(
+            first=photos_batch(views[0]),
+            second=photos_batch(views[1]),
+            texts=collate(
+                [Item(self.texts[rows[i]]) for i in texted], max_tokens=self._max_tokens, size=size
+            ),
+            texted=torch.tensor(texted, dtype=torch.int64),
+            groups=groups,
+            text_groups=groups[torch.tensor(texted, dtype=torch.int64)],
+        )
+
+    def loss(
+        self, encoder: CompactEncoder, batch: PretrainBatch, step: int
+    ) -> tuple[Tensor, dict[str, float]]:
+        """``self_weight * NT-Xent + alignment_weight * image-text InfoNCE``, each over the nested widths."""
+        device = encoder.class_anchors.device
+        groups = batch.groups.to(device)
+        first, second = encoder(batch.first.to(device)), encoder(batch.second.to(device))
+        scale = self.self_scale.exp().clamp(max=100)
+        views = matryoshka(lambda a, b: nt_xent(a, b, groups, scale), (first, second), self._widths)
+        total, values = self.config.self_weight * views, {"self": views.item(), "scale": scale.item()}
+        if len(batch.texted) > 1:
+            texts, own = encoder(batch.texts.to(device)), first[batch.texted.to(device)]
+            text_groups, text_scale = batch.text_groups.to(device), self.text_scale.exp().clamp(max=100)
+            match = matryoshka(
+                lambda a, b: alignment(a, b, text_groups, text_scale), (own, texts), self._widths
+            )
+            total = total + self.config.alignment_weight * match
+            values |= {"alignment": match.item(), "text_scale": text_scale.item()}
+        return total, values
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The two learned temperatures."""
+        return [self.self_scale, self.text_scale]
+
+    def state(self) -> dict[str, Tensor]:
+        """The two learned temperatures."""
+        return {"self_scale": self.self_scale.detach(), "text_scale": self.text_scale.detach()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take :meth:`state` back."""
+        with torch.no_grad():
+            self.self_scale.copy_(state["self_scale"])
+            self.text_scale.copy_(state["text_scale"])
+
+
+def photos_batch(views: Tensor) -> ProductBatch:
+    """One photo a row, no text."""
+    n = len(views)
+    empty = torch.zeros(n, 0, dtype=torch.int64)
+    return ProductBatch(n, views, torch.arange(n), empty, empty.bool())
+
+
+def pretrain(
+    shop: Shop,
+    encoder: CompactEncoder,
+    folder: Path,
+    config: PretrainConfig,
+    *,
+    extra: Sequence[Shop] = (),
+    seed: int = 0,
+    validate: Validate | None = None,
+    resume: bool = True,
+) -> TrainResult:
+    """Pretrain ``encoder`` in place on a shop's photos and texts, and on the photos of extra shops.
+
+    Raises:
+        InputError: there are no photos, or the checkpoint belongs to other settings.
+    """
+    stage = Pretrain([shop, *extra], encoder, config, seed)
+    return train(encoder, stage, folder, validate=validate, resume=resume)
+
+
+def numbers(values: Sequence[str]) -> tuple[np.ndarray, int]:
+    """Consecutive int64 codes of strings in order of first appearance, and how many there are."""
+    codes: dict[str, int] = {}
+    out = np.asarray([codes.setdefault(value, len(codes)) for value in values], dtype=np.int64)
+    return out, len(codes)

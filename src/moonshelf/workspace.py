@@ -1,0 +1,183 @@
+"""Artefact folders: written whole or not at all, each with a manifest that can reproduce it.
+
+A stage writes into a temporary sibling and renames it at the end, so a folder that exists is
+complete. ``manifest.json`` names inputs, settings, code, seed, machine, timings and metrics.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from moonshelf import __version__
+from moonshelf.errors import InputError
+
+MANIFEST = "manifest.json"
+
+
+def full_disk(error: OSError, path: Path) -> InputError:
+    """The clear line for a disk that filled up while ``path`` was written."""
+    return InputError(
+        "the disk is full",
+        where=str(path),
+        mend="free some space or choose another folder, then run it again",
+    )
+
+
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary sibling folder; on success it replaces ``path`` in one rename.
+
+    On any error the temporary folder is removed and what was at ``path`` stays as it was.
+
+    Raises:
+        InputError: the disk is full, or the parent cannot be written.
+    """
+    path = path.absolute()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        yield temporary
+        old = path.with_name(f".{path.name}.{os.getpid()}.old")
+        if path.exists():
+            path.rename(old)
+        temporary.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise full_disk(error, path) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and not isinstance(error, InputError):
+            raise InputError(
+                "cannot write here", where=str(path), mend="choose a folder you may write to"
+            ) from error
+        raise
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def atomic_write(path: Path, data: bytes) -> None:
+    """Write a file whole: temporary sibling, fsync, rename.
+
+    Raises:
+        InputError: the disk is full.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with temporary.open("wb") as handle:
+            handle.write(data)
+            handle.flush()
+            os.fsync(handle.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise full_disk(error, path) from error
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, whole or not at all."""
+    atomic_write(path, (json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n").encode())
+
+
+def digest(value: Any) -> str:
+    """16 hex digits that identify a JSON-like value, independent of key order."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=1)
+def code_version() -> str:
+    """``version+commit`` (with ``.dirty``) of a checkout, or the plain version when installed."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return __version__
+    try:
+        git = ["git", "-C", str(root)]
+        commit = subprocess.run(
+            [*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True, timeout=10
+        )
+        dirty = subprocess.run(
+            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True, timeout=30
+        )
+    except (OSError, subprocess.SubprocessError):
+        return __version__
+    return f"{__version__}+{commit.stdout.strip()}{'.dirty' if dirty.stdout.strip() else ''}"
+
+
+def machine() -> dict[str, Any]:
+    """What the work ran on, without names: cores, platform, Python."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "cores": cores,
+        "system": platform.system(),
+        "cpu": platform.machine(),
+        "python": platform.python_version(),
+    }
+
+
+def write_manifest(
+    folder: Path,
+    *,
+    stage: str,
+    inputs: Mapping[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    seconds: float | None = None,
+    metrics: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write ``manifest.json`` into ``folder`` and return it.
+
+    ``key`` identifies (stage, inputs, config, seed): a later run with the same key may skip the stage.
+    """
+    manifest = {
+        "stage": stage,
+        "key": digest([stage, dict(inputs or {}), dict(config or {}), seed]),
+        "inputs": dict(inputs or {}),
+        "config": dict(config or {}),
+        "seed": seed,
+        "code": code_version(),
+        "machine": machine(),
+        "seconds": None if seconds is None else round(seconds, 2),
+        "written": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "metrics": dict(metrics or {}),
+    }
+    write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def read_manifest(folder: Path) -> dict[str, Any] | None:
+    """The manifest of an artefact folder, or None when there is none.
+
+    Raises:
+        InputError: the file is there but is not JSON.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    try:
+        value = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(
+            "the manifest cannot be read", where=str(path), mend="delete the folder and run its stage again"
+        ) from error
+    if not isinstance(value, dict):
+        raise InputError(
+            "the manifest is not an object", where=str(path), mend="delete the folder and run its stage again"
+        )
+    return value

@@ -1,0 +1,155 @@
+"""Sampler, views, memory and checkpoints on their own."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moonshelf.errors import InputError
+from moonshelf.training.checkpoint import FILE, Checkpoint, load_checkpoint, save_checkpoint
+from moonshelf.training.loop import rate_at
+from moonshelf.training.memory import ProductMemory
+from moonshelf.training.sampler import epoch_order, grouped_batches
+from moonshelf.training.views import ViewConfig, random_views
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.integers(0, 12), min_size=1, max_size=80),
+    st.integers(2, 20),
+    st.integers(1, 4),
+    st.booleans(),
+    st.integers(0, 5),
+)
+def test_grouped_batches_use_each_pair_once(products, batch, per_product, same, seed) -> None:
+    rows = np.array(products)
+    categories = rows % 3
+    order = epoch_order(len(rows), 0, seed, "t", 0)
+    made = grouped_batches(
+        rows,
+        categories,
+        order,
+        batch=batch,
+        per_product=per_product,
+        same_category=same,
+        rng=np.random.default_rng(seed),
+    )
+    used = np.concatenate(made)
+    assert len(np.unique(used)) == len(used)
+    assert max(map(len, made)) <= max(batch, per_product)
+    dropped = len(rows) - len(used)
+    assert dropped < max(2, batch // 2)
+
+
+def test_same_category_batches_are_purer() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, 200, 600)
+    categories = rows % 10
+
+    def purity(same: bool) -> float:
+        made = grouped_batches(
+            rows,
+            categories,
+            np.arange(600),
+            batch=24,
+            per_product=3,
+            same_category=same,
+            rng=np.random.default_rng(1),
+        )
+        return float(np.mean([np.bincount(categories[b]).max() / len(b) for b in made]))
+
+    assert purity(True) > 0.8
+    assert purity(False) < 0.5
+
+
+def test_an_epoch_is_a_permutation_and_repeats_for_its_seed() -> None:
+    a, b = epoch_order(50, 0, 3, "x", 1), epoch_order(50, 0, 3, "x", 1)
+    assert sorted(a.tolist()) == list(range(50))
+    assert (a == b).all()
+    assert (a != epoch_order(50, 0, 3, "x", 2)).any()
+    assert len(epoch_order(50, 7, 3, "x", 1)) == 7
+
+
+def test_views_are_a_function_of_their_generator() -> None:
+    pixels = torch.randint(
+        0, 255, (5, 3, 80, 80), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    first = random_views(pixels, 64, ViewConfig(), torch.Generator().manual_seed(1))
+    again = random_views(pixels, 64, ViewConfig(), torch.Generator().manual_seed(1))
+    other = random_views(pixels, 64, ViewConfig(), torch.Generator().manual_seed(2))
+    assert first.shape == (5, 3, 64, 64)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert float(first.min()) >= -127 / 128 - 1e-6 and float(first.max()) <= 1.0 + 1e-6
+
+
+def test_a_view_without_any_change_is_the_photo() -> None:
+    still = ViewConfig(
+        min_area=1,
+        aspect=1,
+        rotate=0,
+        perspective=0,
+        mirror=0,
+        light=0,
+        white_balance=0,
+        grey=0,
+        blur=0,
+        noise=0,
+        erase=0,
+    )
+    pixels = torch.randint(
+        0, 255, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    view = random_views(pixels, 64, still, torch.Generator().manual_seed(0))
+    assert torch.allclose(view, (pixels.float() - 127) / 128, atol=1e-4)
+
+
+def test_memory_holds_the_newest_vector_of_each_product() -> None:
+    memory = ProductMemory(3, 2)
+    memory.put(torch.tensor([[1.0, 1.0], [2.0, 2.0]]), torch.tensor([10, 20]))
+    memory.put(torch.tensor([[1.5, 1.5]]), torch.tensor([10]))
+    memory.put(torch.tensor([[3.0, 3.0], [4.0, 4.0]]), torch.tensor([30, 40]))
+    vectors, products = memory.contents()
+    held = dict(zip(products.tolist(), vectors[:, 0].tolist(), strict=True))
+    assert held == {20: 2.0, 30: 3.0, 40: 4.0}
+    copy = ProductMemory(3, 2)
+    copy.load_state(memory.state())
+    copy.put(torch.tensor([[5.0, 5.0]]), torch.tensor([50]))
+    memory.put(torch.tensor([[5.0, 5.0]]), torch.tensor([50]))
+    assert torch.equal(copy.vectors, memory.vectors) and torch.equal(copy.products, memory.products)
+
+
+def test_rate_warms_up_and_ends_at_zero() -> None:
+    rates = [rate_at(step, 100, 0.1) for step in range(100)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[-1] < 0.001
+    assert all(a >= b for a, b in pairwise(rates[10:]))
+
+
+def test_torn_and_foreign_checkpoints_are_refused(tmp_path) -> None:
+    assert load_checkpoint(tmp_path, "k") is None
+    save_checkpoint(Checkpoint(3, "k", {"w": torch.ones(4)}, {}, {}), tmp_path)
+    found = load_checkpoint(tmp_path, "k")
+    assert found is not None and found.step == 3 and torch.equal(found.model["w"], torch.ones(4))
+    with pytest.raises(InputError, match="other settings"):
+        load_checkpoint(tmp_path, "another")
+    whole = (tmp_path / FILE).read_bytes()
+    (tmp_path / FILE).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="damaged"):
+        load_checkpoint(tmp_path, "k")
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch) -> None:
+    save_checkpoint(Checkpoint(3, "k", {"w": torch.ones(4)}, {}, {}), tmp_path)
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(InputError, match="disk is full"):
+        save_checkpoint(Checkpoint(4, "k", {"w": torch.zeros(4)}, {}, {}), tmp_path)
+    found = load_checkpoint(tmp_path, "k")
+    assert found is not None and found.step == 3
+    assert [p.name for p in tmp_path.iterdir()] == [FILE]

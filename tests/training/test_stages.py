@@ -1,0 +1,171 @@
+"""The two stages on a small real shop: they learn, they resume exactly, they say what is missing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+
+from moonshelf.encoder import CompactEncoder
+from moonshelf.errors import InputError
+from moonshelf.shop.shop import Shop, open_shop
+from moonshelf.training.config import LoopConfig, OptimConfig, PosttrainConfig, PretrainConfig
+from moonshelf.training.loop import train
+from moonshelf.training.posttrain import Posttrain, posttrain
+from moonshelf.training.pretrain import Pretrain, pretrain
+from moonshelf.training.runlog import read_log
+
+OPTIM = OptimConfig(trunk_lr=1e-4, head_lr=1e-3)
+LOOP = LoopConfig(epochs=1.0, max_steps=6, checkpoint_steps=2, evaluate_every=10)
+PRE = PretrainConfig(batch=12, view_size=64, loop=LOOP, optim=OPTIM)
+POST = PosttrainConfig(batch=12, view_size=64, loop=LOOP, optim=OPTIM, memory=8)
+
+
+def weights(encoder: CompactEncoder) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in encoder.state_dict().items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_pretrain_uses_train_photos_only(shop: Shop, encoder: CompactEncoder) -> None:
+    stage = Pretrain([shop], encoder, PRE, 0)
+    names = {name for _, name in stage.photos}
+    assert shop.searches is not None
+    held = set(shop.searches.filter(pl.col("split") != "train")["query_image_id"].drop_nulls())
+    assert held and not names & held
+    assert {f"p{i}" for i in range(12)} <= names
+    assert sum(bool(t) for t in stage.texts) == 12
+
+
+def test_posttrain_masks_products_of_one_design(shop: Shop, encoder: CompactEncoder) -> None:
+    stage = Posttrain([shop], encoder, POST, 0)
+    number = {p: i for i, (_, p) in enumerate(stage._product_ids)}
+    red, green, blue = (
+        torch.tensor([number[p]]) for p in ("0", "1", "2")
+    )  # red and green circle are one SPU
+    positive, negative = stage.masks(red, torch.cat((red, green, blue)))
+    assert positive.tolist() == [[True, False, False]]
+    assert negative.tolist() == [[False, False, True]]
+    other = Posttrain([shop], encoder, replace(POST, category_negatives="other"), 0)
+    square = torch.tensor([number["6"]])
+    assert other.masks(red, torch.cat((blue, square)))[1].tolist() == [[False, True]]
+
+
+def test_batches_are_functions_of_seed_and_step(shop: Shop, encoder: CompactEncoder) -> None:
+    a, b = Posttrain([shop], encoder, POST, 0), Posttrain([shop], encoder, POST, 0)
+    first, again, other = a.prepare(2), b.prepare(2), b.prepare(3)
+    assert torch.equal(first.queries.images, again.queries.images)
+    assert torch.equal(first.products.ids, again.products.ids)
+    assert not torch.equal(first.queries.images[:3], other.queries.images[:3])
+    assert set(first.query_products.tolist()) == set(first.product_numbers.tolist())
+
+
+@pytest.mark.parametrize("name", ["pretrain", "posttrain", "joint"])
+def test_stages_learn(name: str, shop: Shop, encoder: CompactEncoder, tmp_path: Path) -> None:
+    before = weights(encoder)
+    loop = replace(LOOP, max_steps=12)
+    if name == "pretrain":
+        result = pretrain(shop, encoder, tmp_path, replace(PRE, loop=loop))
+    else:
+        joint = {"self_weight": 0.5, "category_negatives": "same"} if name == "joint" else {}
+        result = posttrain(shop, encoder, tmp_path, replace(POST, loop=loop, **joint))
+    assert result.steps == 12
+    losses = [r["loss"] for r in read_log(tmp_path) if r["kind"] == "train"]
+    assert len(losses) == 12
+    assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
+    assert not same(before, weights(encoder))
+    record = read_log(tmp_path)[-1]
+    assert {"gradient_norm", "rate", "scale"} <= record.keys()
+    assert ("self" in record) == (name != "posttrain")
+
+
+def test_the_best_weights_on_val_are_kept(shop: Shop, encoder: CompactEncoder, tmp_path: Path) -> None:
+    seen: list[dict[str, torch.Tensor]] = []
+    scores = iter([0.1, 0.5, 0.4, 0.3, 0.9])
+
+    def validate(model: CompactEncoder) -> dict[str, float]:
+        seen.append(weights(model))
+        return {"recall@1": next(scores)}
+
+    stage = Posttrain([shop], encoder, replace(POST, loop=replace(LOOP, max_steps=40, patience=2)), 0)
+    stage.steps_per_epoch, stage.loop = 2, replace(stage.loop, evaluate_every=1.0)
+    result = train(encoder, stage, tmp_path, validate=validate)
+    assert result.stopped_early
+    assert result.best["recall@1"] == 0.5
+    assert same(weights(encoder), seen[1])
+
+
+SCRIPT = """
+import sys, torch
+torch.set_num_threads(1)
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from training.test_stages import LOOP, POST, replace
+from moonshelf.encoder import CompactConfig, CompactEncoder, save_encoder
+from moonshelf.shop.shop import open_shop
+from moonshelf.training.posttrain import posttrain
+shop = open_shop({shop!r}, cache=Path({cache!r}))
+encoder = CompactEncoder.untrained(CompactConfig(image_size=64))
+config = replace(POST, loop=replace(LOOP, max_steps=8, checkpoint_steps=3))
+posttrain(shop, encoder, Path({out!r}), config, seed=5)
+save_encoder(encoder, Path({out!r}))
+"""
+
+
+@pytest.mark.parametrize("stop_at", [4])
+def test_a_killed_run_ends_with_the_same_bytes(stop_at: int, shop_folder: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "shop"
+    open_shop(shop_folder, cache=cache)
+
+    def start(out: Path) -> subprocess.Popen[bytes]:
+        out.mkdir(exist_ok=True)
+        tests = str(Path(__file__).parents[1])
+        code = SCRIPT.format(tests=tests, shop=str(shop_folder), cache=str(cache), out=str(out))
+        env = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        return subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.PIPE)
+
+    def steps(out: Path) -> int:
+        return max((r["step"] for r in read_log(out)), default=0)
+
+    plain, killed = tmp_path / "plain", tmp_path / "killed"
+    reference, victim = start(plain), start(killed)
+    deadline = time.monotonic() + 120
+    while steps(killed) < stop_at and victim.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    victim.send_signal(signal.SIGKILL)
+    victim.communicate()
+    assert steps(killed) < 8, "it ended before it could be killed"
+    again = start(killed)
+    for process in (reference, again):
+        _, err = process.communicate(timeout=240)
+        assert process.returncode == 0, err.decode()[-2000:]
+    for name in ("model.safetensors", "encoder.json"):
+        assert (plain / name).read_bytes() == (killed / name).read_bytes()
+    assert [r["loss"] for r in read_log(plain)] == [r["loss"] for r in read_log(killed)]
+
+
+def test_nothing_to_learn_from_is_said(shop: Shop, encoder: CompactEncoder, tmp_path: Path) -> None:
+    frame = pl.DataFrame({"product_id": ["a", "b"], "title": ["x", "y"]})
+    (tmp_path / "raw").mkdir()
+    frame.write_parquet(tmp_path / "raw" / "products.parquet")
+    empty = open_shop(tmp_path / "raw", cache=tmp_path / "prepared")
+    with pytest.raises(InputError, match="only 0 good photos"):
+        pretrain(empty, encoder, tmp_path / "w", PRE)
+    with pytest.raises(InputError, match="only 0 searches"):
+        posttrain(empty, encoder, tmp_path / "w", POST)
+
+
+def test_a_log_cut_by_a_crash_is_read(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text(json.dumps({"step": 1, "kind": "train"}) + '\n{"step": 2, "ki')
+    assert [r["step"] for r in read_log(tmp_path)] == [1]
