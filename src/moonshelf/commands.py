@@ -47,6 +47,7 @@ def evaluate(
     products: set[str] | None = None,
     baselines: bool = True,
     limit: int | None = None,
+    rows: np.ndarray | None = None,
 ) -> tuple[SearchResult, dict[str, Any]]:
     """Search recall of an encoder, and the object that ``--json`` writes, with sample searches for the report."""
     result = search_recall(
@@ -59,6 +60,7 @@ def evaluate(
         seed=config.seed,
         baselines=baselines,
         query_limit=limit,
+        gallery_rows=rows,
     )
     return result, {**result.to_json(), "examples": examples(result, kind, config.seed)}
 
@@ -140,18 +142,10 @@ def run(
 
     begun = time.monotonic()
     results: dict[str, dict[str, Any]] = {}
-    kinds: tuple[Kind, ...] = ("image", "text")
-    for kind in kinds:
-        if not has_searches(shop, config.evaluation.split, kind):
-            continue
-        for name, folder in folders.items():
-            path = work / "evaluation" / (f"{name}.json" if kind == "image" else f"{kind}-{name}.json")
-            encoder = (
-                CompactEncoder.untrained(config.encoder) if folder == "compact" else load_encoder(folder)
-            )
-            results[f"{kind} {name}"] = _evaluated(
-                path, shop, encoder, config, kind, noise, last=name == [*folders][-1]
-            )
+    for name, folder in folders.items():
+        encoder = CompactEncoder.untrained(config.encoder) if folder == "compact" else load_encoder(folder)
+        found = _evaluated(work, name, shop, encoder, config, noise, baselines=name == [*folders][-1])
+        results |= {f"{kind} search, {name}": result for kind, result in found.items()}
     pipeline.stopwatch(timings, "evaluate", begun)
 
     begun = time.monotonic()
@@ -171,7 +165,7 @@ def run(
     page = write_report(work, shop, config=settings, timings=timings, out=work / "report" / "index.html")
     pipeline.stopwatch(timings, "report", begun)
     workspace.write_json(work / "timings.json", timings)
-    lines = [f"{name:<18} recall@1 {_shown(result)}" for name, result in results.items()]
+    lines = [f"{name:<26} recall@1 {_shown(result)}" for name, result in results.items()]
     total = duration(sum(timings.values()))
     return [*lines, f"shelf   {work / 'shelf'}", f"report  {page}", f"done in {total}"]
 
@@ -182,30 +176,45 @@ def _shown(result: dict[str, Any]) -> str:
 
 
 def _evaluated(
-    path: Path,
+    work: Path,
+    name: str,
     shop: Shop,
     encoder: CompactEncoder,
     config: RunConfig,
-    kind: Kind,
     noise: Sequence[Shop],
     *,
-    last: bool,
-) -> dict[str, Any]:
-    """The evaluation at ``path``, made again only when encoder, shop or settings changed."""
+    baselines: bool,
+) -> dict[str, dict[str, Any]]:
+    """Results by kind of query in ``work/evaluation``, made again only when encoder, shop or settings changed."""
+    limits = as_dict(config.evaluation)
     key = workspace.digest(
-        [encoder.version, shop.fingerprint, [s.fingerprint for s in noise], as_dict(config.evaluation)]
+        [encoder.version, shop.fingerprint, [s.fingerprint for s in noise], limits, baselines]
     )
-    if path.is_file():
-        held: dict[str, Any] = json.loads(path.read_text())
-        if held.get("key") == key:
-            return held
-    say(f"evaluate: {kind} search, {path.stem}")
-    encoder.to(pipeline.device())
-    limit = config.evaluation.test_queries or None
-    _, result = evaluate(shop, encoder, config, kind=kind, distractors=noise, baselines=last, limit=limit)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    workspace.write_json(path, {**result, "key": key})
-    return result
+    kinds: tuple[Kind, ...] = ("image", "text")
+    rows: np.ndarray | None = None  # the gallery is embedded once for both kinds of query
+    out: dict[str, dict[str, Any]] = {}
+    for kind in kinds:
+        if not has_searches(shop, config.evaluation.split, kind):
+            continue
+        path = work / "evaluation" / (f"{name}.json" if kind == "image" else f"{kind}-{name}.json")
+        held: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+        if held.get("key") != key:
+            say(f"evaluate: {kind} search, {name}")
+            result, held = evaluate(
+                shop,
+                encoder.to(pipeline.device()),
+                config,
+                kind=kind,
+                distractors=noise,
+                baselines=baselines,
+                limit=config.evaluation.test_queries or None,
+                rows=rows,
+            )
+            rows = result.gallery_rows
+            path.parent.mkdir(parents=True, exist_ok=True)
+            workspace.write_json(path, {**held, "key": key})
+        out[kind] = held
+    return out
 
 
 def open_shelf(path: Path) -> tuple[Shelf, Path]:

@@ -55,7 +55,7 @@ def thorough() -> RunConfig:
         base,
         encoder=replace(base.encoder, image_size=192),
         pretrain=replace(base.pretrain, loop=LoopConfig(epochs=3.0)),
-        posttrain=replace(base.posttrain, loop=LoopConfig(epochs=24.0, evaluate_every=2.0)),
+        posttrain=replace(base.posttrain, loop=LoopConfig(epochs=20.0, evaluate_every=2.0)),
     )
 
 
@@ -64,7 +64,7 @@ def demo() -> RunConfig:
     base = laptop()
     return replace(
         base,
-        encoder=replace(base.encoder, image_size=128),
+        encoder=replace(base.encoder, image_size=128, max_images=2),
         pretrain=replace(base.pretrain, view_size=96, photos=3000, loop=LoopConfig(epochs=1.0)),
         posttrain=replace(base.posttrain, view_size=96, pairs=3000, loop=LoopConfig(epochs=2.0)),
         evaluation=replace(

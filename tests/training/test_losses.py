@@ -84,12 +84,12 @@ def test_nt_xent_and_alignment_leave_a_group_alone() -> None:
     assert torch.allclose(alignment(a, b, apart, 4.0), clip)
 
 
-def test_matryoshka_is_the_mean_over_prefixes() -> None:
+def test_matryoshka_weighs_prefixes_by_their_length() -> None:
     q, c = vectors(5, 11), vectors(5, 12)
     own = torch.eye(5, dtype=torch.bool)
 
     def loss(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return info_nce(x, y, own, ~own, 3.0)
 
-    expected = (loss(q, c) + loss(q[:, :4], c[:, :4]) + loss(q[:, :2], c[:, :2])) / 3
+    expected = (8 * loss(q, c) + 4 * loss(q[:, :4], c[:, :4]) + 2 * loss(q[:, :2], c[:, :2])) / 14
     assert torch.allclose(matryoshka(loss, (q, c), (8, 4, 2)), expected)

@@ -45,6 +45,7 @@ def search_recall(
     intervals: Literal["query", "product"] = "query",
     distractor_limit: int | None = None,
     query_limit: int | None = None,
+    gallery_rows: np.ndarray | None = None,
     batch_size: int = 32,
     seed: int = 0,
     workers: int | None = None,
@@ -64,6 +65,8 @@ def search_recall(
         intervals: draw queries, or products with all their queries (wider, honest when queries are alike).
         distractor_limit: at most so many rows a distractor shop.
         query_limit: at most so many queries, a random sample that is the same for every encoder.
+        gallery_rows: the gallery's vectors from an earlier result (``SearchResult.gallery_rows``) of the same
+            encoder, shop, distractors, ``gallery_use`` and ``dim``; None computes them.
         seed: of the bootstrap, and of the distractors and queries drawn.
 
     Raises:
@@ -85,7 +88,14 @@ def search_recall(
         shop, gallery, kind=kind, split=split, products=products, spu=spu, limit=query_limit, seed=seed
     )
     groups = asked.product if intervals == "product" else None
-    rows, failed = _gallery_vectors(gallery, encoder, batch_size, dim, workers)
+    rows, failed = gallery_rows, list[str]()
+    if rows is None:
+        rows, failed = _gallery_vectors(gallery, encoder, batch_size, dim, workers)
+    elif rows.shape != (len(gallery.ids), dim or encoder.width):
+        raise InputError(
+            f"gallery_rows are {rows.shape}, the gallery needs {(len(gallery.ids), dim or encoder.width)}",
+            mend="pass the rows of a result with the same encoder, shop and distractors",
+        )
     queries, unread = embed_matrix(
         asked.requests, encoder, shop.images, batch_size=batch_size, dim=dim, workers=workers, label="queries"
     )
@@ -140,6 +150,7 @@ def search_recall(
         difference=difference,
         by_category=_by_category(asked, ranks, seed),
         ranks=ranks,
+        gallery_rows=rows,
         top_ids=tuple(tuple(gallery.ids[r] for r in line if r >= 0) for line in found.tolist()),
         top_scores=scores,
         queries=asked.keys,

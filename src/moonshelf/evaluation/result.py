@@ -51,6 +51,7 @@ class SearchResult:
         baselines: metrics by name: ``off_the_shelf``, ``colour_histogram``, ``chance``.
         difference: ours minus off-the-shelf on the same queries; empty without baselines.
         by_category: ``{"top" | "leaf": {category path: {system: metrics}}}``.
+        gallery_rows: ``[G, dim]`` float32, the vectors that were searched.
         ranks: ``{system: [Q] int64}``, rank of the first right product.
         top_ids: ``[Q, 10]`` product ids found by ours, best first.
         top_scores: ``[Q, 10]`` cosines.
@@ -63,6 +64,7 @@ class SearchResult:
     baselines: dict[str, Metrics]
     difference: Metrics
     by_category: dict[str, dict[str, dict[str, Metrics]]]
+    gallery_rows: np.ndarray
     ranks: dict[str, np.ndarray]
     top_ids: tuple[tuple[str, ...], ...]
     top_scores: np.ndarray

@@ -13,8 +13,8 @@ class OptimConfig:
     """How weights move. Learning rates are peaks of a linear warm-up and a cosine to zero."""
 
     trunk_lr: float = 3e-4
-    text_lr: float = 3e-5
-    head_lr: float = 5e-4
+    text_lr: float = 3e-4
+    head_lr: float = 1e-3
     weight_decay: float = 0.05
     warmup: float = 0.05  # share of all steps
     clip: float = 5.0  # largest gradient norm
@@ -59,14 +59,14 @@ class PosttrainConfig:
         default_factory=lambda: ViewConfig(min_area=0.6, rotate=10.0, erase=0.0, blur=0.0, light=0.2)
     )
     view_size: int = 160
-    batch: int = 48  # queries
-    queries_per_product: int = 3
+    batch: int = 64  # queries
+    queries_per_product: int = 1  # 2 or 3 encode fewer product photos a step, and learn less from it
     pairs: int = 0  # queries an epoch, drawn at random; 0: all of them
     category_negatives: Literal["any", "same", "other"] = "any"  # 2205.04168 leaves the direction open
     modality_dropout: float = (
         0.2  # probability that a product of a batch shows only its photo or only its text
     )
-    query_weight: float = 0.5  # of the term between photos of queries of one product
+    query_weight: float = 1.0  # of the term between photos of queries of one product
     memory: int = 8192  # product vectors of earlier steps that serve as further negatives; 0: none
     self_weight: float = 0.0  # >0: joint with self-supervision on the query photos of the batch
     scale: float = 16.0
