@@ -31,7 +31,7 @@ def _demo(a: argparse.Namespace) -> int:
 
     config = commands.resolve(a.recipe, a.set, a.seed)
     out = Path(a.out)
-    shop = commands.demo_shop(out / "shop-folder", products=a.products, seed=config.seed, make=make_demo_shop)
+    shop = commands.demo_shop(out / "demo-shop", products=a.products, seed=config.seed, make=make_demo_shop)
     _print(commands.run(shop, out, config))
     return 0
 
@@ -133,12 +133,6 @@ def _doctor(a: argparse.Namespace) -> int:
     findings = examine()
     _print(str(f) for f in findings)
     return 1 if any(f.level == "problem" for f in findings) else 0
-
-
-def _not_built(a: argparse.Namespace) -> int:
-    raise InputError(
-        f"moonshelf {a.verb} is not built yet ({NOT_BUILT[a.verb]})", mend="see docs/LOG.md for the plan"
-    )
 
 
 def _print(lines: Any) -> None:
@@ -263,16 +257,18 @@ def build_parser() -> argparse.ArgumentParser:
 
     _verb(verbs, "doctor", "explain a broken environment", "doctor", _doctor)
     for name, what in NOT_BUILT.items():
-        p = verbs.add_parser(name, help=f"{what} (not built yet)")
-        p.add_argument("rest", nargs=argparse.REMAINDER)
-        p.set_defaults(call=_not_built)
+        verbs.add_parser(name, help=f"{what} (not built yet)")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    args = build_parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
+        if words and words[0] in NOT_BUILT:
+            what = f"moonshelf {words[0]} is not built yet ({NOT_BUILT[words[0]]})"
+            raise InputError(what, mend="see docs/LOG.md for the plan")
+        args = build_parser().parse_args(words)
         return int(args.call(args))
     except InputError as error:
         print(f"moonshelf: {error}", file=sys.stderr)

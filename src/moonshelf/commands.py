@@ -249,13 +249,13 @@ def encoder_of(shelf_folder: Path, given: str | None, shelf: Shelf) -> CompactEn
 def demo_shop(folder: Path, *, products: int, seed: int, make: Callable[..., Path]) -> Path:
     """The demo shop in ``folder``, made when it is not there yet."""
     wanted = {"products": products, "seed": seed, "generator": __version__}
-    mark = folder / "demo.json"
+    mark = folder / "truth" / "made-with.json"
     if mark.is_file() and json.loads(mark.read_text()) == wanted:
         say(f"demo shop: made already ({folder})")
         return folder
     with workspace.atomic_folder(folder) as temporary:
         make(temporary, products=products, seed=seed)
-        workspace.write_json(temporary / "demo.json", wanted)
+        workspace.write_json(temporary / "truth" / "made-with.json", wanted)
     return folder
 
 

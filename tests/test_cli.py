@@ -1,0 +1,164 @@
+"""The command line end to end on a small shop, and what it says to bad input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from moonshelf.cli import build_parser, main
+from moonshelf.shelf import Shelf
+
+VERBS = {
+    "demo", "check", "run", "pretrain", "posttrain", "embed", "search", "evaluate", "relevance", "rank", "creative",
+    "study", "heatmap", "export", "serve", "doctor",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def work(shop_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A work folder in which every stage was run."""
+    folder = tmp_path_factory.mktemp("work") / "toys"
+    assert main(["run", str(shop_folder), "--work", str(folder), "--recipe", "smoke"]) == 0
+    return folder
+
+
+def test_the_verbs_are_the_ones_that_were_agreed() -> None:
+    text = build_parser().format_help()
+    assert all(f"\n    {verb} " in text or f"\n    {verb}\n" in text for verb in VERBS)
+
+
+def test_run_leaves_every_artefact(work: Path) -> None:
+    for name in ("shop", "pretrain", "posttrain", "encoder", "shelf"):
+        assert (work / name / "manifest.json").is_file(), name
+    page = (work / "report" / "index.html").read_text()
+    assert "red circle" in page or "recall" in page.lower()
+    for name in ("untrained", "pretrain", "posttrain"):
+        value = json.loads((work / "evaluation" / f"{name}.json").read_text())
+        m = value["metrics"]["recall@1"]
+        assert 0 <= m["low"] <= m["value"] <= m["high"] <= 1
+        assert m["n"] == 12
+    assert {"off_the_shelf", "colour_histogram", "chance"} <= value["baselines"].keys()
+    assert not [p.name for p in work.iterdir() if p.name.startswith(".")]
+
+
+def test_a_second_run_does_nothing_again(work: Path, shop_folder: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in work.rglob("model.safetensors")}
+    assert main(["run", str(shop_folder), "--work", str(work), "--recipe", "smoke"]) == 0
+    assert before == {p: p.stat().st_mtime_ns for p in work.rglob("model.safetensors")}
+
+
+def test_stages_by_hand_equal_run(work: Path, shop_folder: Path, tmp_path: Path) -> None:
+    for verb in ("pretrain", "posttrain"):
+        assert main([verb, str(shop_folder), "--work", str(tmp_path), "--recipe", "smoke"]) == 0
+    ours, theirs = (d / "encoder" / "model.safetensors" for d in (tmp_path, work))
+    assert ours.read_bytes() == theirs.read_bytes()
+
+
+def test_search_prints_draws_and_filters(
+    work: Path, shop_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sheet, out = tmp_path / "sheet.png", tmp_path / "hits.json"
+    args = [
+        "search",
+        str(work / "shelf"),
+        "--text",
+        "red circle",
+        "-k",
+        "5",
+        "--sheet",
+        str(sheet),
+        "--json",
+        str(out),
+    ]
+    assert main([*args, "--category", "Toys > square", "--max-price", "7"]) == 0
+    hits = json.loads(out.read_text())["hits"]
+    assert {h["category"] for h in hits} == {"Toys > square"}
+    assert all(h["price"] <= 7 for h in hits)
+    assert sheet.read_bytes()[:4] == b"\x89PNG"
+    assert hits[0]["title"] in capsys.readouterr().out
+
+
+def test_embed_and_evaluate_by_name(work: Path, shop_folder: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("MOONSHELF_CACHE", str(tmp_path / "cache"))
+    shelf = tmp_path / "shelf"
+    assert (
+        main(
+            [
+                "embed",
+                str(shop_folder),
+                "--encoder",
+                str(work),
+                "--out",
+                str(shelf),
+                "--dim",
+                "64",
+                "--dtype",
+                "i8",
+            ]
+        )
+        == 0
+    )
+    opened = Shelf.open(shelf)
+    assert (len(opened), opened.dim, opened.dtype) == (12, 64, "i8")
+    assert np.allclose(np.linalg.norm(opened.rows(), axis=1), 1, atol=0.01)
+    out = tmp_path / "r.json"
+    assert (
+        main(["evaluate", "image-search", str(shop_folder), "--encoder", str(work), "--json", str(out)]) == 0
+    )
+    ours = json.loads(out.read_text())
+    run = json.loads((work / "evaluation" / "posttrain.json").read_text())
+    assert ours["metrics"]["recall@5"] == run["metrics"]["recall@5"]
+
+
+def test_check_exits_1_when_a_shop_cannot_be_used(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("MOONSHELF_CACHE", str(tmp_path / "cache"))
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "users.csv").write_text("user_id\na\n")
+    assert main(["check", str(raw), "--json", str(tmp_path / "c.json")]) == 1
+    assert "NOT usable" in capsys.readouterr().out
+    assert json.loads((tmp_path / "c.json").read_text())["usable"] is False
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["check", "no-such-shop"], "no such shop folder"),
+        (["search", "no-such-shelf", "--text", "x"], "no-such-shelf"),
+        (["embed", "{shop}", "--encoder", "nothing", "--out", "x"], "there is no encoder here"),
+        (["embed", "{shop}", "--encoder", "compact", "--out", "{tmp}/s", "--dim", "100"], "100"),
+        (["run", "{shop}", "--work", "{tmp}/w", "--set", "posttrain.epochs=3"], "unknown setting"),
+        (["run", "{shop}", "--work", "{tmp}/w", "--recipe", "huge"], "unknown recipe"),
+        (["serve", "--work", "x"], "not built yet"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_1(
+    args: list[str], message: str, shop_folder: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setenv("MOONSHELF_CACHE", str(tmp_path / "cache"))
+    filled = [a.format(shop=shop_folder, tmp=tmp_path) for a in args]
+    assert main(filled) == 1
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_wrong_usage_exits_2() -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["fly"])
+    assert stopped.value.code == 2
+
+
+def test_an_unfinished_run_is_not_lost(shop_folder: Path, tmp_path: Path, capsys) -> None:
+    unfinished = tmp_path / ".posttrain.unfinished"
+    unfinished.mkdir()
+    (unfinished / "checkpoint.pt").write_bytes(b"torn")
+    args = ["posttrain", str(shop_folder), "--work", str(tmp_path), "--recipe", "smoke"]
+    assert main(args) == 1
+    assert "--resume" in capsys.readouterr().err
+    assert main([*args, "--resume"]) == 1
+    assert "damaged" in capsys.readouterr().err
+    assert (unfinished / "checkpoint.pt").read_bytes() == b"torn"
