@@ -21,7 +21,7 @@ from moonshelf.evaluation.result import OURS, SearchResult
 from moonshelf.progress import duration, say
 from moonshelf.recipes import RunConfig, recipe
 from moonshelf.report.page import write_report
-from moonshelf.report.sheet import contact_sheet
+from moonshelf.report.sheet import Cell, contact_sheet
 from moonshelf.shelf import Hit, Shelf, embed_shop
 from moonshelf.shop.images import decode_image
 from moonshelf.shop.shop import Shop, open_shop
@@ -300,8 +300,9 @@ def draw_hits(
         )
     photos = open_shop(source).images
     cells = []
+    if image is not None:
+        cells.append(Cell(decode_image(Path(image).read_bytes()), "query photo", query=True))
     for hit in hits:
-        if hit.image_id is not None and hit.image_id in photos:
-            cells.append((photos.decode(hit.image_id), f"{hit.rank}. {hit.title}  {hit.score:.2f}", None))
-    asked = [] if image is None else [(decode_image(Path(image).read_bytes()), "query photo", None)]
-    contact_sheet([(text or "search", [*asked, *cells])], out)
+        photo = photos.decode(hit.image_id) if hit.image_id is not None and hit.image_id in photos else None
+        cells.append(Cell(photo, f"{hit.title or hit.product_id}  {hit.score:.2f}", fallback=hit.product_id))
+    contact_sheet([(text or "search by photo", cells)], out)

@@ -14,7 +14,7 @@ from moonshelf.errors import InputError
 from moonshelf.training.checkpoint import FILE, Checkpoint, load_checkpoint, save_checkpoint
 from moonshelf.training.loop import rate_at
 from moonshelf.training.memory import ProductMemory
-from moonshelf.training.sampler import epoch_order, grouped_batches
+from moonshelf.training.sampler import cycle, epoch_order, grouped_batches
 from moonshelf.training.views import ViewConfig, random_views
 
 
@@ -73,6 +73,12 @@ def test_an_epoch_is_a_permutation_and_repeats_for_its_seed() -> None:
     assert (a == b).all()
     assert (a != epoch_order(50, 0, 3, "x", 2)).any()
     assert len(epoch_order(50, 7, 3, "x", 1)) == 7
+
+
+def test_a_cycle_visits_every_row_once_a_pass() -> None:
+    whole = cycle(7, 0, 21, 0, "x")
+    assert all(sorted(whole[i : i + 7].tolist()) == list(range(7)) for i in (0, 7, 14))
+    assert (np.concatenate([cycle(7, i, 3, 0, "x") for i in range(0, 21, 3)]) == whole).all()
 
 
 def test_views_are_a_function_of_their_generator() -> None:

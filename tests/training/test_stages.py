@@ -46,6 +46,9 @@ def test_pretrain_uses_train_photos_only(shop: Shop, encoder: CompactEncoder) ->
     assert held and not names & held
     assert {f"p{i}" for i in range(12)} <= names
     assert sum(bool(t) for t in stage.texts) == 12
+    rows = stage.rows(1)
+    assert len(rows) == PRE.batch
+    assert sum(bool(stage.texts[r]) for r in rows) == PRE.batch // 2
 
 
 def test_posttrain_masks_products_of_one_design(shop: Shop, encoder: CompactEncoder) -> None:

@@ -37,12 +37,14 @@ class LoopConfig:
 class PretrainConfig:
     """Self-supervision on photos and image-text alignment inside a product (2205.04168 S1; methods: our design)."""
 
-    optim: OptimConfig = field(default_factory=OptimConfig)
+    # self-supervision at the rate of posttrain wipes out what the published trunk knows (docs/LOG.md, E6)
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(trunk_lr=3e-5, text_lr=1e-4, head_lr=1e-3))
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(epochs=2.0))
     view: ViewConfig = field(default_factory=ViewConfig)
     view_size: int = 128
     batch: int = 48
-    photos: int = 0  # photos an epoch, drawn at random; 0: all of them
+    photos: int = 0  # photos an epoch; 0: as many as there are
+    text_share: float = 0.5  # of a batch, photos of products with text (where there are photos of both kinds)
     self_weight: float = 1.0
     alignment_weight: float = 1.0
     scale: float = 10.0  # inverse temperature at the start; it is learned

@@ -19,7 +19,7 @@ from moonshelf.training.config import PretrainConfig
 from moonshelf.training.loop import TrainResult, Validate, train
 from moonshelf.training.losses import alignment, matryoshka, nt_xent
 from moonshelf.training.photos import PhotoReader
-from moonshelf.training.sampler import epoch_order, step_seed
+from moonshelf.training.sampler import cycle, step_seed
 from moonshelf.training.views import random_views
 from moonshelf.types import ProductBatch
 
@@ -63,9 +63,15 @@ class Pretrain:
                 mend="add photos, or leave pretrain out with --set stages=posttrain",
             )
         self.reader = PhotoReader([shop.images for shop in shops], config.view_size)
+        with_text = np.array([bool(text) for text in self.texts])
+        self._texted, self._bare = np.flatnonzero(with_text), np.flatnonzero(~with_text)
         take = min(config.photos or len(self.photos), len(self.photos))
-        self._take, self._batch = take, min(config.batch, take)
-        self.steps_per_epoch = max(1, take // self._batch)
+        batch = min(config.batch, take)
+        # a shop has few product photos beside its query photos; drawn evenly, alignment would hardly be trained
+        share = 0.0 if not len(self._texted) else 1.0 if not len(self._bare) else config.text_share
+        self._from_texted = min(round(batch * share), len(self._texted))
+        self._from_bare = min(batch - self._from_texted, len(self._bare))
+        self.steps_per_epoch = max(1, take // batch)
         self._fingerprints = [shop.fingerprint for shop in shops]
         start = torch.tensor(math.log(config.scale))
         self.self_scale, self.text_scale = nn.Parameter(start.clone()), nn.Parameter(start.clone())
@@ -101,11 +107,19 @@ class Pretrain:
         """See :class:`moonshelf.training.loop.Stage`."""
         return {"shops": self._fingerprints, "seed": self.seed, "config": asdict(self.config)}
 
+    def rows(self, step: int) -> np.ndarray:
+        """The photos of a step: shuffled passes over those with text and over those without, side by side."""
+        a, b = self._from_texted, self._from_bare
+        texted = (
+            cycle(len(self._texted), step * a, a, self.seed, "pretrain texted") if a else self._texted[:0]
+        )
+        bare = cycle(len(self._bare), step * b, b, self.seed, "pretrain bare") if b else self._bare[:0]
+        return np.concatenate((self._texted[texted], self._bare[bare]))
+
     def prepare(self, step: int) -> PretrainBatch:
         """Decode and view the photos of a step."""
         epoch, at = divmod(step, self.steps_per_epoch)
-        order = epoch_order(len(self.photos), self._take, self.seed, self.name, epoch)
-        rows = order[at * self._batch : (at + 1) * self._batch]
+        rows = self.rows(step)
         generator = torch.Generator().manual_seed(step_seed(self.seed, self.name, epoch, at))
         pixels = self.reader.read([self.photos[r] for r in rows])
         size, view = self.config.view_size, self.config.view

@@ -20,6 +20,16 @@ def epoch_order(n: int, take: int, seed: int, stage: str, epoch: int) -> np.ndar
     return order[:take] if take else order
 
 
+def cycle(n: int, first: int, count: int, seed: int, stage: str) -> np.ndarray:
+    """Rows ``first .. first + count`` of an endless sequence of shuffled passes over ``n`` rows, int64."""
+    at = np.arange(first, first + count)
+    out = np.empty(count, dtype=np.int64)
+    for epoch in np.unique(at // n).tolist():
+        here = at // n == epoch
+        out[here] = epoch_order(n, 0, seed, stage, epoch)[at[here] % n]
+    return out
+
+
 def grouped_batches(
     products: np.ndarray,
     categories: np.ndarray,
