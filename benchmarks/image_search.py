@@ -1,0 +1,81 @@
+"""Image-search recall of trained encoders on one shop: alone, with distractors, and on products never trained on.
+
+    python benchmarks/image_search.py SHOP --work DIR [--distractors SHOP ...] [--held-out 21] [--recipe thorough]
+
+1. `moonshelf run` on the shop (resumes, skips what is done), test split.
+2. The same encoder with the distractor shops' products and photos in the gallery.
+3. Product-disjoint: the searches of `--held-out` random products (seeded) are taken out of training, an encoder
+   is trained without them, and only they are asked for; the gallery stays whole.
+
+Prints one table; the last line is the ratio of our recall@1 to the off-the-shelf network's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import polars as pl
+
+from moonshelf import commands, pipeline
+from moonshelf.encoder import load_encoder
+from moonshelf.evaluation.image_search import image_search
+from moonshelf.shop.shop import open_shop
+from moonshelf.shop.splits import product_disjoint
+
+
+def without(shop: Path, products: frozenset[str], out: Path) -> Path:
+    """A copy of a raw Parquet shop whose train and val searches never name these products."""
+    out.mkdir(parents=True, exist_ok=True)
+    for file in shop.glob("*.parquet"):
+        if file.stem != "searches":
+            shutil.copyfile(file, out / file.name)
+    rows = pl.read_parquet(shop / "searches.parquet")
+    rows.filter((pl.col("split") == "test") | ~pl.col("product_id").is_in(list(products))).write_parquet(
+        out / "searches.parquet"
+    )
+    return out
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("shop", type=Path)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--distractors", type=Path, nargs="*", default=[])
+    parser.add_argument("--held-out", type=int, default=0)
+    parser.add_argument("--recipe", default="thorough")
+    parser.add_argument("--set", action="append", default=[])
+    a = parser.parse_args()
+    config = commands.resolve(a.recipe, a.set, None)
+
+    begun = time.monotonic()
+    commands.run(a.shop, a.work / "all", config)
+    print(f"run: {(time.monotonic() - begun) / 60:.1f} minutes (0 when it was done before)")
+    shop = open_shop(a.shop, cache=a.work / "all" / "shop")
+    encoder = load_encoder(a.work / "all", pipeline.device())
+    alone = image_search(shop, encoder)
+    print(f"== {shop.name} alone\n{alone}\n")
+    if a.distractors:
+        noise = pipeline.open_extra(a.distractors)
+        print(f"== with distractors\n{image_search(shop, encoder, distractors=noise)}\n")
+    if a.held_out:
+        assert shop.products is not None
+        ids = shop.products["product_id"].to_list()
+        held = product_disjoint(ids, shop.leak_groups(), a.held_out / len(ids), config.seed)
+        raw = without(a.shop, held, a.work / "disjoint-shop")
+        commands.run(raw, a.work / "disjoint", config)
+        apart = open_shop(raw, cache=a.work / "disjoint" / "shop")
+        unseen = load_encoder(a.work / "disjoint", pipeline.device())
+        print(f"== {len(held)} products never trained on\n{image_search(apart, unseen, products=held)}\n")
+    ours, theirs = alone.metrics["recall@1"].value, alone.baselines["off_the_shelf"]["recall@1"].value
+    print(f"recall@1 ours / off the shelf: {ours:.3f} / {theirs:.3f} = {ours / theirs:.2f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
