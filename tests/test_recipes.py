@@ -1,0 +1,43 @@
+"""Golden losses: the first steps of each stage of the recipe `smoke` on the small shop.
+
+A change here means that training changed. Make the file anew with
+`MOONSHELF_GOLDEN=write pytest tests/test_recipes.py`, and give the reason in docs/LOG.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from moonshelf.encoder import CompactEncoder
+from moonshelf.recipes import recipe
+from moonshelf.shop.shop import Shop
+from moonshelf.training.posttrain import posttrain
+from moonshelf.training.pretrain import pretrain
+from moonshelf.training.runlog import read_log
+
+GOLDEN = Path(__file__).with_name("golden_losses.json")
+WRITE = os.environ.get("MOONSHELF_GOLDEN") == "write"
+
+
+def losses(name: str, shop: Shop, encoder: CompactEncoder, folder: Path) -> list[float]:
+    config = recipe("smoke")
+    if name == "pretrain":
+        pretrain(shop, encoder, folder, config.pretrain, seed=0)
+    else:
+        posttrain(shop, encoder, folder, config.posttrain, seed=0)
+    return [r["loss"] for r in read_log(folder) if r["kind"] == "train"]
+
+
+@pytest.mark.parametrize("name", ["pretrain", "posttrain"])
+def test_losses_are_the_golden_ones(name: str, shop: Shop, encoder: CompactEncoder, tmp_path: Path) -> None:
+    found = losses(name, shop, encoder, tmp_path)
+    golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
+    if WRITE:
+        GOLDEN.write_text(json.dumps(golden | {name: found}, indent=1) + "\n")
+        return
+    # machines round differently, and three steps at full rate spread it: half a percent, not equality
+    assert found == pytest.approx(golden[name], rel=5e-3)
