@@ -273,12 +273,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(f"moonshelf: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("moonshelf: stopped; run the same command again to go on", file=sys.stderr)
-        return 130
     except BrokenPipeError:  # the reader of our output went away (| head)
         sys.stderr.close()
         return 0
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"moonshelf: {error.strerror or error}{where}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            "moonshelf: stopped; run the command again to go on (pretrain and posttrain: with --resume)",
+            file=sys.stderr,
+        )
+        return 130
 
 
 if __name__ == "__main__":

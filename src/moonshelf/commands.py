@@ -101,12 +101,19 @@ def train(
     extra: Sequence[Path] = (),
 ) -> Path:
     """One training stage; posttrain starts from the pretrained encoder when there is one."""
-    start = work / "pretrain"
-    first = start if name == "posttrain" and (start / "encoder.json").is_file() else "compact"
-    folder = pipeline.train_stage(
-        name, shop, work, config, start=first, extra=pipeline.open_extra(extra), resume=resume
-    )
-    pipeline.publish_encoder(folder, work)
+    before = workspace.read_manifest(work / "pretrain") if name == "posttrain" else None
+    fits = before is not None and before["inputs"].get("shop") == shop.fingerprint
+    if before is not None and not fits:
+        say("posttrain: the pretrained encoder here belongs to other data; starting from compact instead")
+    start = work / "pretrain" if fits else "compact"
+    lent = pipeline.open_extra(extra)
+    folder = pipeline.train_stage(name, shop, work, config, start=start, extra=lent, resume=resume)
+    if name == "pretrain" and (work / "posttrain").is_dir():
+        say(
+            "pretrain: work/encoder stays the posttrained one; run posttrain again to build on this pretraining"
+        )
+    else:
+        pipeline.publish_encoder(folder, work)
     return folder
 
 
@@ -188,7 +195,7 @@ def _evaluated(
     """Results by kind of query in ``work/evaluation``, made again only when encoder, shop or settings changed."""
     limits = as_dict(config.evaluation)
     key = workspace.digest(
-        [encoder.version, shop.fingerprint, [s.fingerprint for s in noise], limits, baselines]
+        [encoder.version, shop.fingerprint, [s.fingerprint for s in noise], limits, baselines, config.seed]
     )
     kinds: tuple[Kind, ...] = ("image", "text")
     rows: np.ndarray | None = None  # the gallery is embedded once for both kinds of query

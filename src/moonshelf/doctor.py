@@ -144,4 +144,13 @@ def _packages() -> Iterator[Finding]:
 
 def examine() -> list[Finding]:
     """Everything the doctor looks at, in the order of the printout."""
-    return [f for part in (_machine, _torch, _torchvision, _packages, _weights) for f in part()]
+    findings: list[Finding] = []
+    for part in (_machine, _torch, _torchvision, _packages, _weights):
+        try:
+            findings.extend(part())
+        except Exception as error:  # a doctor must outlive whatever is broken
+            name = part.__name__.strip("_")
+            findings.append(
+                Finding("problem", name, f"could not be examined: {error}", "mend the problems above first")
+            )
+    return findings

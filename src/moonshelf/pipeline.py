@@ -100,6 +100,8 @@ def validation(shop: Shop, config: RunConfig) -> Validation | None:
             place[product_id] = len(gallery)
             gallery.append(item(text, product.image_ids[: config.encoder.max_images]))
     rows = rows.filter(pl.col("product_id").is_in(list(place)))
+    if not len(rows):
+        return None
     queries = [
         item(row["query_text"], [row["query_image_id"]] if row["query_image_id"] else [])
         for row in rows.iter_rows(named=True)
@@ -137,14 +139,31 @@ def train_stage(
     """
     folder, unfinished = work / name, work / f".{name}.unfinished"
     encoder = load_encoder(start) if str(start) != "compact" else CompactEncoder.untrained(config.encoder)
-    if encoder.config != config.encoder:
-        encoder.config = replace(encoder.config, image_size=config.encoder.image_size)
+    wanted, given = config.encoder, encoder.config
+    encoder.config = replace(
+        given, image_size=wanted.image_size, max_tokens=wanted.max_tokens, max_images=wanted.max_images
+    )
+    if encoder.config != wanted:
+        raise InputError(
+            f"the encoder to start from has another shape ({given.width} wide, {given.layers} layers)",
+            where=str(start),
+            mend="use its encoder.width, widths, layers and heads, or start from compact in a new work folder",
+        )
     stage_config = config.pretrain if name == "pretrain" else config.posttrain
-    inputs = _identity(shop, extra, encoder.version, {"encoder": as_dict(config.encoder)})
+    limits = config.evaluation
+    settings = {
+        "encoder": as_dict(config.encoder),
+        "validation": [limits.validation_queries, limits.validation_products],
+    }
+    inputs = _identity(shop, extra, encoder.version, settings)
     key = workspace.digest([name, inputs, as_dict(stage_config), config.seed])
     done = workspace.read_manifest(folder)
     if done is not None and done["key"] == key:
         say(f"{name}: done already ({folder})")
+        return folder
+    finished = workspace.read_manifest(unfinished) if unfinished.is_dir() else None
+    if finished is not None and finished["key"] == key:  # stopped between the last write and the rename
+        _move_in(unfinished, folder)
         return folder
     if not resume and (unfinished / CHECKPOINT).exists():
         raise InputError(
@@ -162,7 +181,6 @@ def train_stage(
         result = pretrain(shop, encoder, unfinished, config.pretrain, **shared)
     else:
         result = posttrain(shop, encoder, unfinished, config.posttrain, **shared)
-    (unfinished / CHECKPOINT).unlink(missing_ok=True)
     encoder.cpu()
     save_encoder(encoder, unfinished)
     metrics = {
@@ -180,11 +198,20 @@ def train_stage(
         seconds=result.seconds,
         metrics=metrics,
     )
-    if folder.exists():
-        shutil.rmtree(folder)
-    unfinished.rename(folder)
+    _move_in(unfinished, folder)
     say(f"{name}: {result.steps} steps in {duration(result.seconds)}, best val {result.best}")
     return folder
+
+
+def _move_in(unfinished: Path, folder: Path) -> None:
+    """The finished stage takes its place; the checkpoint goes only after that, so no moment loses the work."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    unfinished.rename(folder)
+    (folder / CHECKPOINT).unlink(missing_ok=True)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def publish_encoder(source: Path, work: Path) -> Path:

@@ -23,7 +23,7 @@ class ShelfConfig:
 class EvaluationConfig:
     """What is measured after every stage."""
 
-    split: Literal["val", "test"] = "test"
+    split: Literal["train", "val", "test"] = "test"
     validation_queries: int = 600  # most val queries that early stopping looks at
     validation_products: int = 1000  # most products in its gallery (all that are searched for come first)
     test_queries: int = 0  # most queries of the split; 0: all
@@ -64,8 +64,8 @@ def demo() -> RunConfig:
     base = laptop()
     return replace(
         base,
-        encoder=replace(base.encoder, image_size=128, max_images=2),
-        pretrain=replace(base.pretrain, view_size=96, photos=3000, loop=LoopConfig(epochs=1.0)),
+        encoder=replace(base.encoder, image_size=128, max_images=2, max_tokens=32),
+        pretrain=replace(base.pretrain, view_size=96, photos=2400, loop=LoopConfig(epochs=1.0)),
         posttrain=replace(base.posttrain, view_size=96, pairs=3000, loop=LoopConfig(epochs=2.0)),
         evaluation=replace(
             base.evaluation, validation_queries=300, validation_products=600, test_queries=600

@@ -172,3 +172,27 @@ def test_nothing_to_learn_from_is_said(shop: Shop, encoder: CompactEncoder, tmp_
 def test_a_log_cut_by_a_crash_is_read(tmp_path: Path) -> None:
     (tmp_path / "log.jsonl").write_text(json.dumps({"step": 1, "kind": "train"}) + '\n{"step": 2, "ki')
     assert [r["step"] for r in read_log(tmp_path)] == [1]
+
+
+def test_copies_of_test_photos_never_train(shop_folder: Path, encoder: CompactEncoder, tmp_path: Path) -> None:
+    """The same bytes under another name, in the shop and in an extra shop; and products without anything."""
+    raw, other = tmp_path / "raw", tmp_path / "other"
+    raw.mkdir()
+    other.mkdir()
+    images = pl.read_parquet(shop_folder / "images.parquet")
+    held = images.filter(pl.col("image_id") == "q0-0")
+    twin = held.with_columns(pl.lit("twin").alias("image_id"))
+    pl.concat((images, twin)).write_parquet(raw / "images.parquet")
+    products = pl.read_parquet(shop_folder / "products.parquet")
+    products.write_parquet(raw / "products.parquet")
+    searches = pl.read_parquet(shop_folder / "searches.parquet")
+    row = searches.filter(pl.col("query_id") == "q0-2")
+    leak = row.with_columns(pl.lit("leak").alias("query_id"), pl.lit("twin").alias("query_image_id"))
+    pl.concat((searches, leak)).write_parquet(raw / "searches.parquet")
+    pl.concat((twin, images.filter(pl.col("image_id") == "q1-3"))).write_parquet(other / "images.parquet")
+    ours = open_shop(raw, cache=tmp_path / "a")
+    lent = open_shop(other, cache=tmp_path / "b", require_products=False)
+    stage = Pretrain([ours, lent], encoder, PRE, 0)
+    assert not {"q0-0", "twin"} & {name for _, name in stage.photos}
+    assert (1, "q1-3") in stage.photos
+    assert "twin" not in {image for _, image, _ in Posttrain([ours], encoder, POST, 0)._queries}

@@ -1,4 +1,4 @@
-"""The compact encoder: photos, text or both (Chinese and English) to one unit vector. 14 M parameters.
+"""The compact encoder: photos, text or both (Chinese and English) to one unit vector. 10.4 M trained parameters.
 
 ::
 

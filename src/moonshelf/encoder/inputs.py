@@ -63,7 +63,7 @@ def collate(
             )
         rows.append(tokenizer().ids(text, max_tokens) if text else ())
         for pixels in item.images[:max_images]:
-            if pixels.shape[0] != 3 or pixels.dtype != np.uint8:
+            if pixels.shape != (3, size, size) or pixels.dtype != np.uint8:
                 raise InputError(
                     f"item {i} has a photo of shape {pixels.shape}, {pixels.dtype}", mend="use prepare_image"
                 )

@@ -12,6 +12,7 @@ from collections.abc import Sequence, Set
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from moonshelf.encoder import load_encoder
 from moonshelf.errors import InputError
@@ -193,7 +194,7 @@ def _gallery_vectors(
 def _baseline_ranks(
     shop: Shop, gallery: Gallery, asked: QuerySet, batch_size: int, workers: int | None
 ) -> dict[str, np.ndarray]:
-    trunk = load_encoder("compact")
+    trunk = load_encoder("compact", "cuda" if torch.cuda.is_available() else "cpu")
 
     def features(source: Shop, ids: Sequence[str | None], label: str) -> dict[str, np.ndarray]:
         return photo_features(

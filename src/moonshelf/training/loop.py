@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -128,9 +128,8 @@ class _Run(Generic[BatchT]):
         self.total = stage.loop.max_steps or max(1, round(stage.loop.epochs * stage.steps_per_epoch))
         self.every = max(1, round(stage.loop.evaluate_every * stage.steps_per_epoch))
         self.optimiser = make_optimiser(encoder, stage.parameters(), stage.optim)
-        self.key = digest(
-            [stage.name, stage.identity(), asdict(stage.optim), asdict(stage.loop), asdict(encoder.config)]
-        )
+        # the version covers shape and starting weights: a checkpoint of another start is refused
+        self.key = digest([stage.name, stage.identity(), encoder.version])
         self.best: tuple[float, ...] = ()
         self.best_model: dict[str, Tensor] | None = None
         self.stale = 0
@@ -239,7 +238,7 @@ def train(
             say(f"{stage.name}: resumed at step {first} of {run.total}")
         else:
             run.evaluate(0, log)
-        step = first
+        step = first - 1
         stopped = bool(loop.patience) and run.stale >= loop.patience
         encoder.train()
         if not stopped:

@@ -35,7 +35,11 @@ def info_nce(
 
     Cost: ``B x C x D`` multiply-adds and a ``B x C`` matrix.
     """
-    logits = scale * (F.normalize(queries, dim=-1) @ F.normalize(candidates, dim=-1).T)
+    # full precision even under autocast: at bf16 and scale 16 two cosines .004 apart are the same logit
+    with torch.autocast(queries.device.type, enabled=False):
+        dtype = torch.promote_types(queries.dtype, torch.float32)
+        a, b = F.normalize(queries.to(dtype), dim=-1), F.normalize(candidates.to(dtype), dim=-1)
+        logits = scale * (a @ b.T)
     # a finite floor: the gradient of a log-sum-exp over nothing but -inf is NaN even where it is not used
     against = torch.logsumexp(logits.masked_fill(~negatives, -1e9), dim=1, keepdim=True)
     counted = positives & negatives.any(1, keepdim=True)

@@ -72,7 +72,10 @@ class Posttrain:
             self._product_ids += [(number, p) for p in ids]
             groups += [base + leak[p] for p in ids]
             categories += [f"{number} {c}" for c in shop.products["category"].fill_null("")]
+            guarded = {p for p in ids if not (shop.product(p).image_ids or product_text(shop.product(p)))}
             for product, image, text in self._pairs(shop):
+                if product in guarded:  # nothing of it can be encoded
+                    continue
                 rows.append(index[product])
                 self._queries.append((number, image, text))
         if len(rows) < 2:

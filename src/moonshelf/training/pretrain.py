@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import torch
 from torch import Tensor, nn
 
@@ -39,8 +40,8 @@ class PretrainBatch:
 class Pretrain:
     """The stage: two-view self-supervision over all photos, image-text alignment over product photos.
 
-    Val and test query photos take no part, nor do photos that duplicate them. Text pairs come from
-    product photos only; photos of extra shops bring their own products' texts.
+    Val and test query photos take no part, nor do photos that duplicate them (creatives neither: their splits
+    belong to later stages). Text pairs come from product photos only; extra shops bring their own texts.
     """
 
     name = "pretrain"
@@ -54,8 +55,9 @@ class Pretrain:
         self.photos: list[tuple[int, str]] = []
         self.texts: list[str] = []
         self.groups: list[int] = []
+        guarded = [sha for shop in shops for sha in held_hashes(shop)]
         for number, shop in enumerate(shops):
-            self._add(number, shop)
+            self._add(number, shop, guarded)
         if len(self.photos) < 4:
             raise InputError(
                 f"only {len(self.photos)} good photos to pretrain on",
@@ -70,38 +72,41 @@ class Pretrain:
         # a shop has few product photos beside its query photos; drawn evenly, alignment would hardly be trained
         share = 0.0 if not len(self._texted) else 1.0 if not len(self._bare) else config.text_share
         self._from_texted = min(round(batch * share), len(self._texted))
-        self._from_bare = min(batch - self._from_texted, len(self._bare))
+        # few bare photos must not come back in every step
+        bare_share = max(1.0, batch * len(self._bare) / len(self.photos)) * 2
+        self._from_bare = min(batch - self._from_texted, len(self._bare), round(bare_share))
+        self._from_texted = min(batch - self._from_bare, len(self._texted))
         self.steps_per_epoch = max(1, take // batch)
         self._fingerprints = [shop.fingerprint for shop in shops]
         start = torch.tensor(math.log(config.scale))
         self.self_scale, self.text_scale = nn.Parameter(start.clone()), nn.Parameter(start.clone())
 
-    def _add(self, number: int, shop: Shop) -> None:
-        leak = shop.leak_groups()
-        base = max(self.groups, default=-1) + 1
+    def _add(self, number: int, shop: Shop, guarded: Sequence[str]) -> None:
+        """Take a shop's photos, without any that shows a val or test query (``guarded``: their bytes' hashes)."""
+        leak, base = shop.leak_groups(), max(self.groups, default=-1) + 1
+        pictures = shop.images.table.filter(pl.col("status") == "ok").select(
+            "image_id", "near_group", "sha256"
+        )
+        held = held_photos(shop)
+        unsafe = pictures.filter(pl.col("image_id").is_in(list(held)) | pl.col("sha256").is_in(list(guarded)))
+        barred = set(pictures.filter(pl.col("near_group").is_in(unsafe["near_group"].implode()))["image_id"])
         shown: set[str] = set()
         for product_id in [] if shop.products is None else shop.products["product_id"]:
             product = shop.product(product_id)
             text = product_text(product)
             for image_id in product.image_ids:
-                if image_id not in shown:
+                if image_id not in shown and image_id not in barred:
                     shown.add(image_id)
                     self.photos.append((number, image_id))
                     self.texts.append(text)
                     self.groups.append(base + leak[product_id])
-        held = set()
-        if shop.searches is not None:
-            query_photos = shop.searches.drop_nulls("query_image_id")
-            held = set(query_photos.filter(query_photos["split"] != "train")["query_image_id"])
-        if shop.creatives is not None:
-            held |= set(shop.creatives["image_id"].drop_nulls())
-        group = max(self.groups, default=base) + 1
-        for image_id in shop.images.ids:
-            if image_id not in shown and image_id not in held:
+        # photos that show nothing we know by name: copies of one picture are one group, never negatives
+        first, numbered = max(self.groups, default=base) + 1, dict[int, int]()
+        for image_id, near, _ in pictures.iter_rows():
+            if image_id not in shown and image_id not in barred:
                 self.photos.append((number, image_id))
                 self.texts.append("")
-                self.groups.append(group)
-                group += 1
+                self.groups.append(first + numbered.setdefault(near, len(numbered)))
 
     def identity(self) -> dict[str, Any]:
         """See :class:`moonshelf.training.loop.Stage`."""
@@ -170,6 +175,23 @@ class Pretrain:
         with torch.no_grad():
             self.self_scale.copy_(state["self_scale"])
             self.text_scale.copy_(state["text_scale"])
+
+
+def held_photos(shop: Shop) -> set[str]:
+    """Photos that no training may see: query photos of val and test, and creatives."""
+    held: set[str] = set()
+    if shop.searches is not None:
+        asked = shop.searches.drop_nulls("query_image_id")
+        held |= set(asked.filter(pl.col("split") != "train")["query_image_id"])
+    if shop.creatives is not None:
+        held |= set(shop.creatives["image_id"].drop_nulls())
+    return held
+
+
+def held_hashes(shop: Shop) -> list[str]:
+    """SHA-256 of those photos, to find the same bytes in other shops."""
+    rows = shop.images.table.filter(pl.col("image_id").is_in(list(held_photos(shop))))
+    return [str(sha) for sha in rows["sha256"].drop_nulls()]
 
 
 def photos_batch(views: Tensor) -> ProductBatch:
