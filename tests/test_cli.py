@@ -132,6 +132,13 @@ def test_check_exits_1_when_a_shop_cannot_be_used(tmp_path: Path, monkeypatch, c
         (["embed", "{shop}", "--encoder", "compact", "--out", "{tmp}/s", "--dim", "100"], "100"),
         (["run", "{shop}", "--work", "{tmp}/w", "--set", "posttrain.epochs=3"], "unknown setting"),
         (["run", "{shop}", "--work", "{tmp}/w", "--recipe", "huge"], "unknown recipe"),
+        (["run", "{shop}", "--work", "{tmp}/w", "--seed", "-1"], "cannot be negative"),
+        (["run", "{shop}", "--work", "{tmp}/w", "--set", "shelf.dim=100"], "100"),
+        (["run", "{shop}", "--work", "{tmp}/w", "--set", "posttrain.batch=0"], "above 0"),
+        (
+            ["evaluate", "image-search", "{shop}", "--encoder", "compact", "--json", "{tmp}/no/dir/x"],
+            "{tmp}/no/dir",
+        ),
         (["serve", "--work", "x"], "not built yet"),
     ],
 )
@@ -142,7 +149,7 @@ def test_bad_input_is_one_line_and_exit_1(
     filled = [a.format(shop=shop_folder, tmp=tmp_path) for a in args]
     assert main(filled) == 1
     err = capsys.readouterr().err
-    assert message in err
+    assert message.format(tmp=tmp_path) in err
     assert err.count("\n") == 1
 
 

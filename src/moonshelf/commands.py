@@ -23,6 +23,7 @@ from moonshelf.recipes import RunConfig, recipe
 from moonshelf.report.page import write_report
 from moonshelf.report.sheet import Cell, contact_sheet
 from moonshelf.shelf import Hit, Shelf, embed_shop
+from moonshelf.shelf.vectors import check_format
 from moonshelf.shop.images import decode_image
 from moonshelf.shop.shop import Shop, open_shop
 
@@ -33,6 +34,20 @@ def resolve(name: str, settings: Sequence[str], seed: int | None) -> RunConfig:
     """A recipe with the settings of the command line applied."""
     settings = [*settings, *([f"seed={seed}"] if seed is not None else [])]
     config = override(recipe(name), settings)
+    positive = {
+        "pretrain.batch": config.pretrain.batch,
+        "posttrain.batch": config.posttrain.batch,
+        "posttrain.queries_per_product": config.posttrain.queries_per_product,
+        "pretrain.scale": config.pretrain.scale,
+        "posttrain.scale": config.posttrain.scale,
+        "encoder.image_size": config.encoder.image_size,
+    }
+    for key, value in positive.items():
+        if value <= 0:
+            raise InputError(f"{key} cannot be {value}", mend="give a number above 0")
+    if config.seed < 0 or config.threads < 0:
+        raise InputError("seed and threads cannot be negative", mend="give 0 or more")
+    check_format(config.shelf.dim, config.shelf.dtype, config.encoder.widths)  # before hours of training
     pipeline.set_threads(config)
     return config
 

@@ -174,7 +174,9 @@ def test_a_log_cut_by_a_crash_is_read(tmp_path: Path) -> None:
     assert [r["step"] for r in read_log(tmp_path)] == [1]
 
 
-def test_copies_of_test_photos_never_train(shop_folder: Path, encoder: CompactEncoder, tmp_path: Path) -> None:
+def test_copies_of_test_photos_never_train(
+    shop_folder: Path, encoder: CompactEncoder, tmp_path: Path
+) -> None:
     """The same bytes under another name, in the shop and in an extra shop; and products without anything."""
     raw, other = tmp_path / "raw", tmp_path / "other"
     raw.mkdir()
