@@ -22,7 +22,7 @@ Rows = list[dict[str, Any]]
 @pytest.fixture(autouse=True)
 def _small_baselines(encoder: CompactEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     """The off-the-shelf network is the fixture's, at 64 px: loading the real one takes seconds."""
-    monkeypatch.setattr("moonshelf.evaluation.image_search.load_encoder", lambda name: encoder)
+    monkeypatch.setattr("moonshelf.evaluation.image_search.load_encoder", lambda name, device: encoder)
     monkeypatch.setattr("moonshelf.evaluation.baselines.NATIVE_SIZE", 64)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,6 @@ class SearchResult:
     baselines: dict[str, Metrics]
     difference: Metrics
     by_category: dict[str, dict[str, dict[str, Metrics]]]
-    gallery_rows: np.ndarray
     ranks: dict[str, np.ndarray]
     top_ids: tuple[tuple[str, ...], ...]
     top_scores: np.ndarray
@@ -72,6 +71,7 @@ class SearchResult:
     right: tuple[tuple[str, ...], ...]
     protocol: dict[str, Any]
     provenance: dict[str, Any]
+    gallery_rows: np.ndarray = field(default_factory=lambda: np.empty((0, 0), dtype=np.float32))
 
     def to_json(self, *, with_queries: bool = False) -> dict[str, Any]:
         """One object for ``--json``; the contract is its keys. ``with_queries`` adds every query's answer."""
