@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from PIL import Image
 
 from moonshelf import progress
 from moonshelf.shop.shop import Shop, open_shop
+
+Raw = Callable[..., Path]
+Photo = Callable[..., bytes]
 
 
 @pytest.fixture(autouse=True)
@@ -92,3 +96,36 @@ def opened(tmp_path: Path) -> Callable[..., Shop]:
         return open_shop(folder, cache=tmp_path / "prepared", **options)
 
     return make
+
+
+@pytest.fixture
+def full(raw: Raw, photo: Photo) -> Path:
+    """A shop with a bit of everything, good and bad."""
+    cut = photo(9)[:400]
+    return raw(
+        products={
+            "product_id": ["1", "2", "3", "4"],
+            "title": ["Red mug", "Blue mug", None, "Lamp"],
+            "price": [3.0, float("nan"), None, 20.0],
+            "spu_id": ["mug", "mug", None, None],
+            "attributes": ['{"colour": "red"}', None, None, None],
+            "image_ids": [["a", "b"], ["c", "cut"], ["a"], ["nowhere"]],
+        },
+        images={
+            "image_id": ["a", "b", "c", "cut", "q"],
+            "bytes": [photo(1), photo(2), photo(3), cut, photo(4)],
+        },
+        searches={
+            "query_id": ["q1", "q2", "q3", "q4", "q5"],
+            "product_id": ["1", "2", "99", "1", "2"],
+            "query_text": [None, "blue", "x", None, "mug"],
+            "query_image_id": ["q", None, None, "cut", "cut"],
+            "split": ["train", "test", "test", "train", "val"],
+        },
+        events={
+            "user_id": ["u", "u"],
+            "time": [datetime(2024, 1, 1)] * 2,
+            "product_id": ["1", "77"],
+            "action": ["view", "view"],
+        },
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -15,7 +14,6 @@ import pytest
 from moonshelf.errors import InputError
 from moonshelf.shop import audit
 from moonshelf.shop.check import check_report, format_check
-from moonshelf.shop.ingest import write_frame
 from moonshelf.shop.schema import SCHEMAS
 from moonshelf.shop.shop import Shop, open_shop
 from moonshelf.types import Product
@@ -23,39 +21,6 @@ from moonshelf.types import Product
 Raw = Callable[..., Path]
 Opened = Callable[..., Shop]
 Photo = Callable[..., bytes]
-
-
-@pytest.fixture
-def full(raw: Raw, photo: Photo) -> Path:
-    """A shop with a bit of everything, good and bad."""
-    cut = photo(9)[:400]
-    return raw(
-        products={
-            "product_id": ["1", "2", "3", "4"],
-            "title": ["Red mug", "Blue mug", None, "Lamp"],
-            "price": [3.0, float("nan"), None, 20.0],
-            "spu_id": ["mug", "mug", None, None],
-            "attributes": ['{"colour": "red"}', None, None, None],
-            "image_ids": [["a", "b"], ["c", "cut"], ["a"], ["nowhere"]],
-        },
-        images={
-            "image_id": ["a", "b", "c", "cut", "q"],
-            "bytes": [photo(1), photo(2), photo(3), cut, photo(4)],
-        },
-        searches={
-            "query_id": ["q1", "q2", "q3", "q4", "q5"],
-            "product_id": ["1", "2", "99", "1", "2"],
-            "query_text": [None, "blue", "x", None, "mug"],
-            "query_image_id": ["q", None, None, "cut", "cut"],
-            "split": ["train", "test", "test", "train", "val"],
-        },
-        events={
-            "user_id": ["u", "u"],
-            "time": [datetime(2024, 1, 1)] * 2,
-            "product_id": ["1", "77"],
-            "action": ["view", "view"],
-        },
-    )
 
 
 def lines(shop: Shop, table: str) -> set[tuple[Any, ...]]:
@@ -378,53 +343,3 @@ def test_times_are_utc_and_split_by_time(raw: Raw, opened: Opened) -> None:
     assert shop.searches is not None
     assert shop.searches["time"][0] == datetime(2024, 1, 9, 23, tzinfo=UTC)
     assert shop.searches["split"].to_list() == ["train"] * 8 + ["val", "test"]
-
-
-class _Full:
-    """A file on a disk with room for a few bytes."""
-
-    def __init__(self, handle: Any) -> None:
-        self.handle = handle
-
-    def __enter__(self) -> _Full:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.handle.close()
-
-    def tell(self) -> int:
-        return 0
-
-    def write(self, data: bytes) -> int:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-
-@pytest.mark.parametrize("file", ["images.bin", "searches.parquet", "rejects.parquet"])
-def test_a_disk_that_fills_is_one_clear_line_and_leaves_nothing(
-    full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
-) -> None:
-    frames, opener = pl.DataFrame.write_parquet, Path.open
-
-    def write(self: pl.DataFrame, path: Any, *args: Any, **options: Any) -> Any:
-        if str(path).endswith(file):  # the words of Polars on a full disk
-            raise pl.exceptions.ComputeError(
-                "parquet: underlying IO error: No space left on device (os error 28)"
-            )
-        return frames(self, path, *args, **options)
-
-    def open_(self: Path, *args: Any, **options: Any) -> Any:
-        handle = opener(self, *args, **options)
-        return _Full(handle) if self.name == file else handle
-
-    monkeypatch.setattr(pl.DataFrame, "write_parquet", write)
-    monkeypatch.setattr(Path, "open", open_)
-    with pytest.raises(InputError, match="the disk is full") as caught:
-        open_shop(full, cache=tmp_path / "cache" / "shop")
-    assert "\n" not in str(caught.value) and list((tmp_path / "cache").iterdir()) == []
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_really_full_device_is_an_os_error() -> None:
-    with pytest.raises(OSError) as caught:
-        write_frame(pl.DataFrame({"a": range(1000)}), Path("/dev/full"))
-    assert caught.value.errno == errno.ENOSPC
