@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image, ImageColor, ImageFont
 
@@ -76,6 +76,7 @@ def test_no_chinese_font_never_crashes(plain_font: object, tmp_path: Path) -> No
     load_font.cache_clear()
 
 
+@example("0@P%\U00018cd6Phu00", 86, 1)
 @given(st.text(max_size=80), st.integers(10, 200), st.integers(1, 3))
 def test_wrapped_lines_fit(text: str, width: int, lines: int) -> None:
     font = load_font(14)

@@ -94,13 +94,16 @@ def wrap(text: str, font: Font, width: int, lines: int) -> list[str]:
         if font.getlength(rest) <= width:
             out.append(rest)
             return out
-        room = width - (font.getlength(dots) if last else 0)
+        tail = dots if last else ""
         n = 1
-        while n < len(rest) and font.getlength(rest[: n + 1]) <= room:
+        # measured with the ellipsis attached: kerning makes a joined line longer than its parts
+        while n < len(rest) and font.getlength(rest[: n + 1] + tail) <= width:
             n += 1
         space = rest.rfind(" ", 0, n + 1)
         cut = space if space > n // 2 else n
-        out.append(rest[:cut].rstrip() + (dots if last else ""))
+        while cut > 1 and font.getlength(rest[:cut].rstrip() + tail) > width:
+            cut -= 1
+        out.append(rest[:cut].rstrip() + tail)
         rest = rest[cut:].lstrip()
     return out
 
