@@ -11,6 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image, ImageDraw
 
 from moonshelf import progress
@@ -25,6 +26,9 @@ def pytest_configure() -> None:
     """Tests never read or write the user's own cache, and use one thread so that runs are comparable."""
     os.environ.pop("MOONSHELF_CACHE", None)
     torch.set_num_threads(1)
+    # CI repeats the same examples, so that its verdict is about the change; runs by hand go on exploring
+    settings.register_profile("ci", derandomize=True)
+    settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
 @pytest.fixture(autouse=True)
