@@ -1,5 +1,4 @@
 # Two commands for a newcomer: `make demo` and `make test`. Each works alone on a fresh machine with Python 3.11.
-PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 

@@ -6,10 +6,15 @@ import json
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from moonshelf.cli import build_parser, main
+from moonshelf.encoder import CompactEncoder
+from moonshelf.pipeline import validation
+from moonshelf.recipes import recipe
 from moonshelf.shelf import Shelf
+from moonshelf.shop.shop import open_shop
 
 VERBS = {
     "demo", "check", "run", "pretrain", "posttrain", "embed", "search", "evaluate", "relevance", "rank", "creative",
@@ -169,3 +174,46 @@ def test_an_unfinished_run_is_not_lost(shop_folder: Path, tmp_path: Path, capsys
     assert main([*args, "--resume"]) == 1
     assert "damaged" in capsys.readouterr().err
     assert (unfinished / "checkpoint.pt").read_bytes() == b"torn"
+
+
+def test_run_leaves_out_what_there_is_too_little_data_for(shop_folder: Path, tmp_path: Path) -> None:
+    """One search to learn from, three photos: both stages are left out, the rest is done."""
+    raw, folder = tmp_path / "raw", tmp_path / "work"
+    raw.mkdir()
+    products = pl.read_parquet(shop_folder / "products.parquet").head(2)
+    products.write_parquet(raw / "products.parquet")
+    rows = pl.read_parquet(shop_folder / "searches.parquet")
+    (rows.filter(pl.col("query_id").is_in(["t0", "q1-0"]))).write_parquet(raw / "searches.parquet")
+    images = pl.read_parquet(shop_folder / "images.parquet")
+    images.filter(pl.col("image_id").is_in(["p0", "p1", "q1-0"])).write_parquet(raw / "images.parquet")
+    assert main(["run", str(raw), "--work", str(folder), "--recipe", "smoke"]) == 0
+    assert (folder / "evaluation" / "untrained.json").is_file()
+    assert (folder / "report" / "index.html").is_file()
+    assert not (folder / "posttrain").exists() and not (folder / "pretrain").exists()
+
+
+def test_the_report_tells_this_run_only(work: Path, shop_folder: Path) -> None:
+    args = ["run", str(shop_folder), "--work", str(work), "--recipe", "smoke", "--set", "stages=none"]
+    page = work / "report" / "index.html"
+    assert "after posttrain" in page.read_text()
+    assert main(args) == 0
+    assert "after posttrain" not in page.read_text()
+
+
+def test_validation_counts_every_product_of_a_query_and_sets_its_design_aside(
+    shop_folder: Path, encoder: CompactEncoder, tmp_path: Path
+) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name in ("products", "images"):
+        (raw / f"{name}.parquet").write_bytes((shop_folder / f"{name}.parquet").read_bytes())
+    rows = pl.read_parquet(shop_folder / "searches.parquet").filter(pl.col("query_id") == "q0-1")
+    other = rows.with_columns(product_id=pl.lit("2"))  # one photo, acted on products 0 and 2
+    pl.concat([rows, other]).write_parquet(raw / "searches.parquet")
+    asked = validation(open_shop(raw, cache=tmp_path / "prepared"), recipe("smoke"))
+    assert asked is not None
+    names = ["0", "2", *(str(i) for i in range(12) if i not in (0, 2))]
+    assert len(asked.queries) == 1 and len(asked.gallery) == 12
+    assert sorted(names[i] for i in asked.positives[0]) == ["0", "2"]
+    assert [names[i] for i in asked.masked[0]] == ["1"]  # red and green circle are one design
+    assert set(asked(encoder)) == {"recall@1", "mrr"}

@@ -113,12 +113,13 @@ def _evaluate_search(a: argparse.Namespace) -> int:
     settings = [f"evaluation.split={a.split}"] if a.split else []
     config = commands.resolve("laptop", settings, a.seed)
     products = commands.read_ids(Path(a.products)) if a.products else None
+    shop = open_shop(a.shop)
     result, value = commands.evaluate(
-        open_shop(a.shop),
+        shop,
         load_encoder(a.encoder, pipeline.device()),
         config,
         kind="text" if a.what == "text-search" else "image",
-        distractors=pipeline.open_extra(_paths(a.distractors)),
+        distractors=pipeline.open_extra(_paths(a.distractors), shop),
         products=products,
     )
     if a.json:

@@ -14,7 +14,7 @@ import torch
 from moonshelf import __version__, pipeline, workspace
 from moonshelf.config import as_dict, config_hash, override
 from moonshelf.encoder import CompactEncoder, load_encoder, save_encoder
-from moonshelf.errors import InputError
+from moonshelf.errors import InputError, TooLittleData
 from moonshelf.evaluation.image_search import search_recall
 from moonshelf.evaluation.queries import Kind
 from moonshelf.evaluation.result import OURS, SearchResult
@@ -121,7 +121,7 @@ def train(
     if before is not None and not fits:
         say("posttrain: the pretrained encoder here belongs to other data; starting from compact instead")
     start = work / "pretrain" if fits else "compact"
-    lent = pipeline.open_extra(extra)
+    lent = pipeline.open_extra(extra, shop)
     folder = pipeline.train_stage(name, shop, work, config, start=start, extra=lent, resume=resume)
     if name == "pretrain" and (work / "posttrain").is_dir():
         say(
@@ -144,7 +144,7 @@ def run(
     timings: dict[str, float] = {}
     begun = time.monotonic()
     shop = open_shop(source, cache=work / "shop")
-    others, noise = pipeline.open_extra(extra), pipeline.open_extra(distractors)
+    others, noise = pipeline.open_extra(extra, shop), pipeline.open_extra(distractors, shop)
     pipeline.stopwatch(timings, "read the shop", begun)
 
     stages: list[pipeline.StageName] = []
@@ -158,7 +158,11 @@ def run(
     folders: dict[str, str | Path] = {"untrained": "compact"}
     for stage in stages:
         begun = time.monotonic()
-        start = pipeline.train_stage(stage, shop, work, config, start=start, extra=others)
+        try:
+            start = pipeline.train_stage(stage, shop, work, config, start=start, extra=others)
+        except TooLittleData as error:
+            say(f"{stage}: left out: {error}")
+            continue
         folders[stage] = start
         pipeline.stopwatch(timings, stage, begun)
 
@@ -184,7 +188,8 @@ def run(
 
     begun = time.monotonic()
     settings = {**as_dict(config), "hash": config_hash(config), "torch_threads": torch.get_num_threads()}
-    page = write_report(work, shop, config=settings, timings=timings, out=work / "report" / "index.html")
+    out = work / "report" / "index.html"
+    page = write_report(work, shop, config=settings, timings=timings, out=out, steps=tuple(folders))
     pipeline.stopwatch(timings, "report", begun)
     workspace.write_json(work / "timings.json", timings)
     lines = [f"{name:<26} recall@1 {_shown(result)}" for name, result in results.items()]
@@ -222,16 +227,20 @@ def _evaluated(
         held: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
         if held.get("key") != key:
             say(f"evaluate: {kind} search, {name}")
-            result, held = evaluate(
-                shop,
-                encoder.to(pipeline.device()),
-                config,
-                kind=kind,
-                distractors=noise,
-                baselines=baselines,
-                limit=config.evaluation.test_queries or None,
-                rows=rows,
-            )
+            try:
+                result, held = evaluate(
+                    shop,
+                    encoder.to(pipeline.device()),
+                    config,
+                    kind=kind,
+                    distractors=noise,
+                    baselines=baselines,
+                    limit=config.evaluation.test_queries or None,
+                    rows=rows,
+                )
+            except TooLittleData as error:
+                say(f"evaluate: {kind} search left out: {error}")
+                continue
             rows = result.gallery_rows
             path.parent.mkdir(parents=True, exist_ok=True)
             workspace.write_json(path, {**held, "key": key})
@@ -289,7 +298,7 @@ def read_ids(path: Path) -> set[str]:
     """
     try:
         ids = {line.strip() for line in path.read_text().splitlines() if line.strip()}
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             "the list of products cannot be read", where=str(path), mend="give a text file, one id a line"
         ) from error

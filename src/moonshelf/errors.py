@@ -18,3 +18,7 @@ class InputError(Exception):
         self.what, self.where, self.mend = what, where, mend
         line = what + (f" ({where})" if where else "") + (f": {mend}" if mend else "")
         super().__init__(" ".join(line.split()))
+
+
+class TooLittleData(InputError):
+    """The input is fine, but there is too little of it for one stage; ``run`` leaves that stage out and goes on."""

@@ -59,11 +59,12 @@ class Validation:
     queries: list[Item]
     gallery: list[Item]
     positives: list[np.ndarray]
+    masked: list[np.ndarray]  # other products of a positive's design: neither right nor wrong
 
     def __call__(self, encoder: CompactEncoder) -> dict[str, float]:
         """``{"recall@1", "mrr"}`` on val."""
         queries, gallery = encoder.encode(self.queries), encoder.encode(self.gallery)
-        ranks = first_hit_ranks(queries, gallery, self.positives)
+        ranks = first_hit_ranks(queries, gallery, self.positives, masked=self.masked)
         return {"recall@1": float((ranks <= 1).mean()), "mrr": float((1 / ranks).mean())}
 
 
@@ -75,13 +76,14 @@ def validation(shop: Shop, config: RunConfig) -> Validation | None:
         (pl.col("split") == "val")
         & (pl.col("query_image_id").is_not_null() | pl.col("query_text").is_not_null())
     )
-    rows = rows.unique("query_id", keep="first", maintain_order=True)
+    asked = ["query_image_id", "query_text"]
+    rows = rows.group_by(asked, maintain_order=True).agg(pl.col("product_id").unique(maintain_order=True))
     limits, size = config.evaluation, config.encoder.image_size
     if not len(rows):
         return None
     if len(rows) > limits.validation_queries:
         rows = rows.sample(limits.validation_queries, seed=config.seed)
-    wanted = rows["product_id"].unique(maintain_order=True).to_list()
+    wanted = rows["product_id"].explode().unique(maintain_order=True).to_list()
     chosen = set(wanted)
     others = [p for p in shop.products["product_id"] if p not in chosen]
     rng = np.random.default_rng(config.seed)
@@ -99,14 +101,20 @@ def validation(shop: Shop, config: RunConfig) -> Validation | None:
         if text or product.image_ids:
             place[product_id] = len(gallery)
             gallery.append(item(text, product.image_ids[: config.encoder.max_images]))
-    rows = rows.filter(pl.col("product_id").is_in(list(place)))
-    if not len(rows):
-        return None
-    queries = [
-        item(row["query_text"], [row["query_image_id"]] if row["query_image_id"] else [])
-        for row in rows.iter_rows(named=True)
-    ]
-    return Validation(queries, gallery, [np.array([place[p]]) for p in rows["product_id"]])
+    design = dict(shop.products.select("product_id", "spu_id").iter_rows())
+    same: dict[str, list[int]] = {}
+    for product_id, at in place.items():
+        if design[product_id]:
+            same.setdefault(design[product_id], []).append(at)
+    found = Validation([], gallery, [], [])
+    for image, text, ids in rows.iter_rows():
+        right = [place[p] for p in ids if p in place]
+        if right:
+            found.queries.append(item(text, [image] if image else []))
+            found.positives.append(np.array(right))
+            kin = {at for p in ids for at in same.get(design.get(p) or "", [])}
+            found.masked.append(np.array(sorted(kin - set(right)), dtype=np.int64))
+    return found if found.queries else None
 
 
 # -- stages -------------------------------------------------------------------------------------
@@ -222,9 +230,21 @@ def publish_encoder(source: Path, work: Path) -> Path:
     return work / "encoder"
 
 
-def open_extra(paths: Sequence[Path]) -> list[Shop]:
-    """Open shops that only lend photos, texts or distractors; a products table is not needed."""
-    return [open_shop(path, require_products=False) for path in paths]
+def open_extra(paths: Sequence[Path], shop: Shop) -> list[Shop]:
+    """Open shops that only lend photos, texts or distractors to ``shop``; a products table is not needed.
+
+    Raises:
+        InputError: one of them is ``shop`` itself, or is given twice.
+    """
+    shops = [open_shop(path, require_products=False) for path in paths]
+    seen = {shop.fingerprint}
+    for path, other in zip(paths, shops, strict=True):
+        if other.fingerprint in seen:
+            raise InputError(
+                "this shop is the main shop itself or given twice", where=str(path), mend="name each once"
+            )
+        seen.add(other.fingerprint)
+    return shops
 
 
 def stopwatch(timings: dict[str, float], name: str, begun: float) -> None:

@@ -117,3 +117,13 @@ def test_step_seeds_differ() -> None:
         step_seed(s, name, e, a) for s in range(3) for name in ("a", "b") for e in range(5) for a in range(5)
     }
     assert len(seeds) == 3 * 2 * 25
+
+
+def test_the_untrained_version_does_not_depend_on_threads(encoder: CompactEncoder) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert CompactEncoder.untrained(encoder.config).version == encoder.version
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)

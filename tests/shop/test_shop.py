@@ -335,7 +335,7 @@ def test_times_are_utc_and_split_by_time(raw: Raw, opened: Opened) -> None:
             searches={
                 "query_id": [str(i) for i in range(10)],
                 "product_id": ["1"] * 10,
-                "query_text": ["x"] * 10,
+                "query_text": [f"x {i}" for i in range(10)],
                 "time": [f"2024-01-{10 + i}T00:00:00+01:00" for i in range(10)],
             },
         )

@@ -29,6 +29,7 @@ def searches(rows: Sequence[tuple[str, str | None, str | None]]) -> pl.DataFrame
     return pl.DataFrame(
         {
             "query_id": [r[0] for r in rows],
+            "query_text": pl.Series([None] * len(rows), dtype=pl.String),
             "query_image_id": pl.Series([r[1] for r in rows], dtype=pl.String),
             "split": pl.Series([r[2] for r in rows], dtype=pl.String),
         }
@@ -104,6 +105,18 @@ def test_an_empty_frame_has_no_split() -> None:
 def test_keys_are_photo_groups_or_queries() -> None:
     frame = searches([("a", "x", None), ("b", "y", None), ("c", None, None)])
     assert query_keys(frame, {"x": 7, "y": 7}).to_list() == ["g:7", "g:7", "q:c"]
+
+
+def test_equal_texts_are_one_query_and_never_straddle() -> None:
+    texts = ["Red  Shoe", "red shoe", "ＲＥＤ shoe ", "blue shoe", " "]
+    frame = searches([(str(i), None, s) for i, s in enumerate(["train", "val", "test", "train", "train"])])
+    frame = frame.with_columns(pl.Series("query_text", texts))
+    assert query_keys(frame, {}).to_list() == ["t:red shoe"] * 3 + ["t:blue shoe", "q:4"]
+    kept, dropped = drop_leaks(frame, {})
+    assert kept["query_id"].to_list() == ["2", "3", "4"]
+    assert dropped["reason"].to_list() == ["duplicate of a test query"] * 2
+    split = assign_splits(frame.with_columns(split=None), query_keys(frame, {})).frame["split"].to_list()
+    assert split[0] == split[1] == split[2]
 
 
 LEAKY = [

@@ -93,3 +93,22 @@ def test_matryoshka_weighs_prefixes_by_their_length() -> None:
 
     expected = (8 * loss(q, c) + 4 * loss(q[:, :4], c[:, :4]) + 2 * loss(q[:, :2], c[:, :2])) / 14
     assert torch.allclose(matryoshka(loss, (q, c), (8, 4, 2)), expected)
+
+
+def test_label_smoothing_is_cross_entropy_with_a_soft_target() -> None:
+    q, c = vectors(5, 11), vectors(5, 12)
+    own = torch.eye(5, dtype=torch.bool)
+    logits = 9.0 * F.normalize(q, dim=-1) @ F.normalize(c, dim=-1).T
+    # torch spreads its share over all K classes, the right one included: a share of a (K - 1) / K over the wrong ones
+    theirs = F.cross_entropy(logits, torch.arange(5), label_smoothing=0.25)
+    assert torch.allclose(info_nce(q, c, own, ~own, 9.0, smoothing=0.25 * 4 / 5), theirs)
+
+
+def test_label_smoothing_leaves_masked_pairs_alone() -> None:
+    q, c = vectors(3, 13), vectors(4, 14)
+    own = torch.eye(3, 4, dtype=torch.bool)
+    negative = ~own
+    negative[:, 3], negative[2] = False, False
+    moved = torch.cat((c[:3], -9 * c[3:]))
+    one, two = (info_nce(q, x, own, negative, 5.0, smoothing=0.2) for x in (c, moved))
+    assert torch.equal(one, two) and bool(torch.isfinite(one))

@@ -198,3 +198,21 @@ def test_copies_of_test_photos_never_train(
     assert not {"q0-0", "twin"} & {name for _, name in stage.photos}
     assert (1, "q1-3") in stage.photos
     assert "twin" not in {image for _, image, _ in Posttrain([ours], encoder, POST, 0)._queries}
+
+
+def test_an_extra_shop_cannot_teach_what_is_asked_in_val_or_test(
+    shop: Shop, encoder: CompactEncoder, shop_folder: Path, tmp_path: Path
+) -> None:
+    """The same queries again, all of them called train, as an extra shop."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name in ("products", "images"):
+        (raw / f"{name}.parquet").write_bytes((shop_folder / f"{name}.parquet").read_bytes())
+    rows = pl.read_parquet(shop_folder / "searches.parquet").with_columns(split=pl.lit("train"))
+    rows.write_parquet(raw / "searches.parquet")
+    other = open_shop(raw, cache=tmp_path / "prepared")
+    both = Posttrain([shop, other], encoder, POST, 0)
+    asked = {image for number, image, _ in both._queries if number == 1 and image}
+    assert shop.searches is not None
+    train_rows = shop.searches.filter(pl.col("split") == "train")
+    assert asked == set(train_rows["query_image_id"].drop_nulls())

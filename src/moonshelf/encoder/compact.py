@@ -189,6 +189,16 @@ class CompactEncoder(nn.Module):
     @classmethod
     def untrained(cls, config: CompactConfig | None = None) -> CompactEncoder:
         """The anchored start: published towers, class-name anchors, identity fusion. About 4 s, deterministic."""
+        # one thread: sums in another order differ in their last bits, and these are part of the version
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return cls._anchored(config)
+        finally:
+            torch.set_num_threads(threads)
+
+    @classmethod
+    def _anchored(cls, config: CompactConfig | None) -> CompactEncoder:
         generator = torch.Generator().manual_seed(0)
         with torch.random.fork_rng(devices=[]):  # module constructors draw from the global generator
             torch.manual_seed(0)

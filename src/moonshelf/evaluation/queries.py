@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from moonshelf.errors import InputError
+from moonshelf.errors import InputError, TooLittleData
 from moonshelf.shelf.embed import BOTH, Modality, product_request
 from moonshelf.shelf.stream import Request
 from moonshelf.shop.shop import Shop
@@ -135,7 +135,7 @@ def build_queries(
     sample of that many, the same for every encoder.
 
     Raises:
-        InputError: no searches of this kind in the split.
+        TooLittleData: no searches of this kind in the split.
     """
     column = "query_image_id" if kind == "image" else "query_text"
     if kind not in ("image", "text") or spu not in ("mask", "count"):
@@ -179,7 +179,7 @@ def build_queries(
             kept.append((key, np.array(right, dtype=np.int64), aside, first))
     if not kept:
         reasons = ", ".join(f"{n} x {reason}" for reason, n in dropped.items())
-        raise InputError(
+        raise TooLittleData(
             f"no {kind} queries in split {split!r}" + (f" ({reasons})" if reasons else ""),
             where=shop.name,
             mend=f"add searches with {column} and split {split}",

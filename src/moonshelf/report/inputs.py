@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,11 +61,17 @@ class Findings:
     notes: list[str] = field(default_factory=list)
 
 
-def gather(work: Path, shop: Shop, config: Mapping[str, Any], timings: Mapping[str, Any]) -> Findings:
-    """Read the work folder. A file that cannot be read is left out and named in ``notes``."""
+def gather(
+    work: Path,
+    shop: Shop,
+    config: Mapping[str, Any],
+    timings: Mapping[str, Any],
+    steps: Sequence[str] = STEPS,
+) -> Findings:
+    """Read the work folder. What cannot be read, or was measured on other data, is left out and named in ``notes``."""
     notes: list[str] = []
     stages = {}
-    for name in STAGES:
+    for name in (s for s in STAGES if s in steps):
         folder = work / name
         manifest = _object(folder / "manifest.json", work, notes)
         records = [r for r in _log(folder, work, notes) if isinstance(r, dict)]
@@ -76,17 +82,17 @@ def gather(work: Path, shop: Shop, config: Mapping[str, Any], timings: Mapping[s
             )
     found: dict[str, dict[str, dict[str, Any]]] = {"": {}, "text-": {}}
     for prefix, results in found.items():
-        for step in STEPS:
+        for step in (s for s in STEPS if s in steps):
             file = work / "evaluation" / f"{prefix}{step}.json"
             result = _object(file, work, notes)
-            if mapping(result, "metrics"):
+            mark = mapping(result, "provenance").get("shop")
+            if mark and mark != shop.fingerprint:
+                notes.append(
+                    f"evaluation/{file.name} was measured on other data ({mark}) than this shop "
+                    f"({shop.fingerprint}) and is not shown: run the evaluation again."
+                )
+            elif mapping(result, "metrics"):
                 results[step] = result
-                mark = mapping(result, "provenance").get("shop")
-                if mark and mark != shop.fingerprint:
-                    notes.append(
-                        f"evaluation/{file.name} was measured on other data ({mark}) than this shop "
-                        f"({shop.fingerprint}): run the evaluation again."
-                    )
             elif result:
                 notes.append(f"evaluation/{file.name} holds no metrics and is not shown.")
     shelf = {

@@ -6,7 +6,7 @@ files of the work folder, every text is escaped. Our design.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from moonshelf.report.about_rejects import rejects_section
 from moonshelf.report.about_run import run_section
 from moonshelf.report.about_searches import searches_section
 from moonshelf.report.about_training import training_section
-from moonshelf.report.inputs import Findings, gather
+from moonshelf.report.inputs import STEPS, Findings, gather
 from moonshelf.report.markup import Html, join, sentence, tag
 from moonshelf.shop.shop import Shop
 from moonshelf.workspace import atomic_write
@@ -34,7 +34,13 @@ _LINKS = (
 
 
 def write_report(
-    work: Path, shop: Shop, *, config: Mapping[str, Any], timings: Mapping[str, float], out: Path
+    work: Path,
+    shop: Shop,
+    *,
+    config: Mapping[str, Any],
+    timings: Mapping[str, float],
+    out: Path,
+    steps: Sequence[str] = STEPS,
 ) -> Path:
     """Write the report of a work folder and return its path.
 
@@ -44,13 +50,15 @@ def write_report(
         config: all settings, with ``hash`` and ``torch_threads``.
         timings: seconds by stage, in order.
         out: the HTML file; its folder is made.
+        steps: the steps to show (``untrained``, ``pretrain``, ``posttrain``); what a work folder holds of others,
+            from earlier runs with other settings, is not part of this story.
 
     Raises:
         InputError: the disk is full.
 
     Cost: some 200 photos are decoded; the file stays below about 3 MB whatever the size of the shop.
     """
-    page = render(gather(work, shop, config, timings))
+    page = render(gather(work, shop, config, timings, steps))
     out.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(out, page.encode("utf-8", "replace"))
     return out

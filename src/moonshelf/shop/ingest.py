@@ -20,7 +20,7 @@ from moonshelf.shop.decode import PIXEL_LIMIT
 from moonshelf.shop.raw import SUFFIXES, find_table
 from moonshelf.shop.references import known_products, usable_image, usable_images
 from moonshelf.shop.schema import ROW, SCHEMAS
-from moonshelf.shop.splits import assign_splits, count_leaks, drop_leaks, query_keys
+from moonshelf.shop.splits import assign_splits, count_leaks, drop_leaks, plain_text, query_keys
 from moonshelf.shop.stream import count_rows, image_files, image_rows
 from moonshelf.shop.tables import REJECTS, TableRead, empty_rejects, read_table, reject_rows
 from moonshelf.workspace import MANIFEST, digest, write_json, write_manifest
@@ -215,7 +215,7 @@ def _keys(frames: dict[str, pl.DataFrame], groups: dict[str, int]) -> Iterator[t
     if "searches" in frames:
         yield "searches", query_keys(frames["searches"], groups)
     if "relevance" in frames:
-        yield "relevance", frames["relevance"]["query_text"].str.to_lowercase()
+        yield "relevance", pl.Series("key", [plain_text(t) for t in frames["relevance"]["query_text"]])
     if "creatives" in frames:
         test, product, own = (
             pl.concat_str(pl.lit(c), name)

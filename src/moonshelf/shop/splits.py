@@ -1,13 +1,18 @@
 """Who is trained on and who is tested on: splits without leakage.
 
 An explicit ``split`` column wins. Else a global cut in time, 80/10/10. Else a seeded hash of the
-query. Duplicates of one query photo never straddle: where the user's own split lets them, the row of
-the less protected side (train before val before test) is taken out, and counted.
+query. Duplicates of one query (photo or text) never straddle: where the user's own split lets them, the
+row of the less protected side (train before val before test) is taken out, and counted.
+
+A *product* may be searched for on both sides: tomorrow's queries ask for today's products, and that is
+what the main figure measures. ``product_disjoint`` is the other question (designs never trained on); it
+keeps one ``spu_id`` and shared photos on one side.
 """
 
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -76,14 +81,25 @@ def _by_time(frame: pl.DataFrame, key: pl.Series, cuts: tuple[float, float]) -> 
 
 
 def query_keys(searches: pl.DataFrame, image_groups: Mapping[str, int]) -> pl.Series:
-    """One key a row of ``searches``: the duplicate group of its photo, else its ``query_id``."""
+    """One key a row of ``searches``: the duplicate group of its photo, else its text, else its ``query_id``.
+
+    Texts that differ only in case, width of characters or spaces are one query.
+    """
     groups = [image_groups.get(i) if i is not None else None for i in searches["query_image_id"].to_list()]
-    ids = searches["query_id"].to_list()
+    ids, texts = searches["query_id"].to_list(), searches["query_text"].to_list()
     return pl.Series(
         "key",
-        [f"q:{q}" if g is None else f"g:{g}" for q, g in zip(ids, groups, strict=True)],
+        [
+            f"g:{group}" if group is not None else f"t:{text}" if (text := plain_text(raw)) else f"q:{query}"
+            for query, group, raw in zip(ids, groups, texts, strict=True)
+        ],
         dtype=pl.String,
     )
+
+
+def plain_text(text: str | None) -> str:
+    """A text as a key: NFKC, folded case, single spaces."""
+    return " ".join(unicodedata.normalize("NFKC", text or "").casefold().split())
 
 
 def _protected(searches: pl.DataFrame, image_groups: Mapping[str, int]) -> pl.DataFrame:
@@ -116,11 +132,11 @@ def count_leaks(searches: pl.DataFrame, image_groups: Mapping[str, int]) -> dict
 def drop_leaks(searches: pl.DataFrame, image_groups: Mapping[str, int]) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Take out train rows that repeat a val or test query, and val rows that repeat a test query.
 
-    The test side is never touched. A repeat is the same ``query_id``, or a photo of the same duplicate
-    group (same bytes, or the same picture in another size or compression).
+    The test side is never touched. A repeat is the same ``query_id``, the same text (of a query
+    without photo), or a photo of the same duplicate group (same bytes, or the same picture in another size).
 
     Args:
-        searches: with ``query_id``, ``query_image_id``, ``split``.
+        searches: with ``query_id``, ``query_text``, ``query_image_id``, ``split``.
         image_groups: image id -> duplicate group (``near_group`` of the audit).
 
     Returns:

@@ -33,6 +33,7 @@ class Checkpoint:
     best: tuple[float, ...] = ()
     stale: int = 0  # evaluations since the best one
     history: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0  # spent so far, in all processes that took part one after another
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:

@@ -134,7 +134,12 @@ class _Run(Generic[BatchT]):
         self.best_model: dict[str, Tensor] | None = None
         self.stale = 0
         self.history: list[dict[str, float]] = []
-        self.saved_at = time.monotonic()
+        self.begun = self.saved_at = time.monotonic()
+        self.before = 0.0  # seconds that earlier processes spent on this run
+
+    def seconds(self) -> float:
+        """Seconds spent so far, those of earlier processes included (up to their last checkpoint)."""
+        return self.before + time.monotonic() - self.begun
 
     def resume(self) -> int:
         """Load the checkpoint if there is one; the step to go on from."""
@@ -145,7 +150,7 @@ class _Run(Generic[BatchT]):
         self.optimiser.load_state_dict(found.optimiser)
         self.stage.load_state(found.stage)
         self.best, self.best_model = tuple(found.best), found.best_model
-        self.stale, self.history = found.stale, found.history
+        self.stale, self.history, self.before = found.stale, found.history, found.seconds
         return found.step
 
     def save(self, step: int) -> None:
@@ -161,6 +166,7 @@ class _Run(Generic[BatchT]):
                 best=self.best,
                 stale=self.stale,
                 history=self.history,
+                seconds=self.seconds(),
             ),
             self.folder,
         )
@@ -227,7 +233,6 @@ def train(
     if not resume:
         (folder / FILE).unlink(missing_ok=True)
     run = _Run(encoder, stage, folder, validate)
-    begun = time.monotonic()
     first = run.resume()
     loop = stage.loop
     with (
@@ -260,7 +265,7 @@ def train(
     if run.best_model is not None:
         encoder.load_state_dict(run.best_model)
     best = max(run.history, key=lambda r: tuple(v for k, v in r.items() if k != "step"), default={})
-    return TrainResult(step + 1, time.monotonic() - begun, best, run.history, stopped)
+    return TrainResult(step + 1, run.seconds(), best, run.history, stopped)
 
 
 def _note(values: dict[str, float], run: _Run[BatchT]) -> str:

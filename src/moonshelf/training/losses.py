@@ -15,6 +15,7 @@ def info_nce(
     positives: Tensor,
     negatives: Tensor,
     scale: Tensor | float,
+    smoothing: float = 0.0,
 ) -> Tensor:
     """InfoNCE with any number of positives a query, each against the query's negatives alone.
 
@@ -29,6 +30,9 @@ def info_nce(
         positives: ``[B, C]`` bool.
         negatives: ``[B, C]`` bool, disjoint from ``positives``.
         scale: inverse temperature.
+        smoothing: share of the target that the negatives divide evenly among themselves (label smoothing,
+            Szegedy et al. 2016): adds ``smoothing * (s_ip - mean over n of s_in)``, so that a pair which is
+            told apart already stops growing. 0 is the plain loss.
 
     Returns:
         Mean over the queries that have a positive and a negative; zero (with gradient) if none has.
@@ -44,6 +48,10 @@ def info_nce(
     against = torch.logsumexp(logits.masked_fill(~negatives, -1e9), dim=1, keepdim=True)
     counted = positives & negatives.any(1, keepdim=True)
     each = F.softplus(torch.where(counted, against - logits, torch.zeros_like(logits)))
+    if smoothing:
+        kept = negatives.to(logits.dtype)
+        average = (logits * kept).sum(1, keepdim=True) / kept.sum(1, keepdim=True).clamp(min=1)
+        each = each + smoothing * (logits - average)
     number = counted.sum(1)
     row = (each * counted).sum(1) / number.clamp(min=1)
     return row.sum() / (number > 0).sum().clamp(min=1)

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from moonshelf.encoder import CompactEncoder, Item, collate, product_text
-from moonshelf.errors import InputError
+from moonshelf.errors import TooLittleData
 from moonshelf.shop.shop import Shop
+from moonshelf.shop.splits import plain_text
 from moonshelf.training.config import PosttrainConfig
+from moonshelf.training.guard import barred_photos, held_hashes, held_texts
 from moonshelf.training.loop import TrainResult, Validate, train
 from moonshelf.training.losses import info_nce, matryoshka, nt_xent
 from moonshelf.training.memory import ProductMemory
@@ -63,6 +65,7 @@ class Posttrain:
         rows: list[int] = []
         groups: list[int] = []
         categories: list[str] = []
+        hashes, texts = held_hashes(shops, creatives=False), held_texts(shops)
         for number, shop in enumerate(shops):
             base, leak = max(groups, default=-1) + 1, shop.leak_groups()
             if shop.products is None:
@@ -72,14 +75,19 @@ class Posttrain:
             self._product_ids += [(number, p) for p in ids]
             groups += [base + leak[p] for p in ids]
             categories += [f"{number} {c}" for c in shop.products["category"].fill_null("")]
-            guarded = {p for p in ids if not (shop.product(p).image_ids or product_text(shop.product(p)))}
+            empty = {p for p in ids if not (shop.product(p).image_ids or product_text(shop.product(p)))}
+            barred = barred_photos(shop, hashes)
             for product, image, text in self._pairs(shop):
-                if product in guarded:  # nothing of it can be encoded
+                if product in empty or image in barred:
+                    continue
+                if (
+                    image is None and plain_text(text) in texts
+                ):  # asked in val or test, here or in another shop
                     continue
                 rows.append(index[product])
                 self._queries.append((number, image, text))
         if len(rows) < 2:
-            raise InputError(
+            raise TooLittleData(
                 f"only {len(rows)} searches to learn from in split train",
                 where=str(shops[0].source),
                 mend="add rows to the table searches, or leave posttrain out with --set stages=pretrain",
@@ -211,15 +219,20 @@ class Posttrain:
         candidates = torch.cat((products, remembered[fresh].to(device, products.dtype)))
         candidate_numbers = torch.cat((batch.product_numbers, remembered_numbers[fresh]))
         scale = self.scale.exp().clamp(max=100)
+        smoothing = self.config.label_smoothing
         positive, negative = (m.to(device) for m in self.masks(batch.query_products, candidate_numbers))
         there = matryoshka(
-            lambda q, c: info_nce(q, c, positive, negative, scale), (queries, candidates), self._widths
+            lambda q, c: info_nce(q, c, positive, negative, scale, smoothing),
+            (queries, candidates),
+            self._widths,
         )
         positive_t, negative_t = (
             m.T.to(device) for m in self.masks(batch.query_products, batch.product_numbers)
         )
         back = matryoshka(
-            lambda p, q: info_nce(p, q, positive_t, negative_t, scale), (products, queries), self._widths
+            lambda p, q: info_nce(p, q, positive_t, negative_t, scale, smoothing),
+            (products, queries),
+            self._widths,
         )
         total = there + back
         values = {
@@ -232,7 +245,7 @@ class Posttrain:
             peer, other = (m.to(device) for m in self.masks(batch.query_products, batch.query_products))
             peer = peer & ~torch.eye(len(peer), dtype=torch.bool, device=device)
             among = matryoshka(
-                lambda a, b: info_nce(a, b, peer, other, scale), (queries, queries), self._widths
+                lambda a, b: info_nce(a, b, peer, other, scale, smoothing), (queries, queries), self._widths
             )
             total = total + self.config.query_weight * among
             values["query_to_query"] = among.item()
@@ -274,7 +287,8 @@ def posttrain(
     """Posttrain ``encoder`` in place on the searches (split train) of a shop and of extra shops.
 
     Raises:
-        InputError: there are no searches, or the checkpoint belongs to other settings.
+        TooLittleData: there are not two searches.
+        InputError: the checkpoint belongs to other settings.
     """
     shops = [shop, *(s for s in extra if s.searches is not None)]
     stage = Posttrain(shops, encoder, config, seed)

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from moonshelf.encoder import CompactEncoder, Item, collate, product_text
-from moonshelf.errors import InputError
+from moonshelf.errors import TooLittleData
 from moonshelf.shop.shop import Shop
 from moonshelf.training.config import PretrainConfig
+from moonshelf.training.guard import barred_photos, held_hashes
 from moonshelf.training.loop import TrainResult, Validate, train
 from moonshelf.training.losses import alignment, matryoshka, nt_xent
 from moonshelf.training.photos import PhotoReader
@@ -55,11 +56,11 @@ class Pretrain:
         self.photos: list[tuple[int, str]] = []
         self.texts: list[str] = []
         self.groups: list[int] = []
-        guarded = [sha for shop in shops for sha in held_hashes(shop)]
+        guarded = held_hashes(shops)
         for number, shop in enumerate(shops):
             self._add(number, shop, guarded)
         if len(self.photos) < 4:
-            raise InputError(
+            raise TooLittleData(
                 f"only {len(self.photos)} good photos to pretrain on",
                 where=str(shops[0].source),
                 mend="add photos, or leave pretrain out with --set stages=posttrain",
@@ -81,15 +82,11 @@ class Pretrain:
         start = torch.tensor(math.log(config.scale))
         self.self_scale, self.text_scale = nn.Parameter(start.clone()), nn.Parameter(start.clone())
 
-    def _add(self, number: int, shop: Shop, guarded: Sequence[str]) -> None:
+    def _add(self, number: int, shop: Shop, guarded: frozenset[str]) -> None:
         """Take a shop's photos, without any that shows a val or test query (``guarded``: their bytes' hashes)."""
         leak, base = shop.leak_groups(), max(self.groups, default=-1) + 1
-        pictures = shop.images.table.filter(pl.col("status") == "ok").select(
-            "image_id", "near_group", "sha256"
-        )
-        held = held_photos(shop)
-        unsafe = pictures.filter(pl.col("image_id").is_in(list(held)) | pl.col("sha256").is_in(list(guarded)))
-        barred = set(pictures.filter(pl.col("near_group").is_in(unsafe["near_group"].implode()))["image_id"])
+        pictures = shop.images.table.filter(pl.col("status") == "ok").select("image_id", "near_group")
+        barred = barred_photos(shop, guarded)
         shown: set[str] = set()
         for product_id in [] if shop.products is None else shop.products["product_id"]:
             product = shop.product(product_id)
@@ -102,7 +99,7 @@ class Pretrain:
                     self.groups.append(base + leak[product_id])
         # photos that show nothing we know by name: copies of one picture are one group, never negatives
         first, numbered = max(self.groups, default=base) + 1, dict[int, int]()
-        for image_id, near, _ in pictures.iter_rows():
+        for image_id, near in pictures.iter_rows():
             if image_id not in shown and image_id not in barred:
                 self.photos.append((number, image_id))
                 self.texts.append("")
@@ -177,23 +174,6 @@ class Pretrain:
             self.text_scale.copy_(state["text_scale"])
 
 
-def held_photos(shop: Shop) -> set[str]:
-    """Photos that no training may see: query photos of val and test, and creatives."""
-    held: set[str] = set()
-    if shop.searches is not None:
-        asked = shop.searches.drop_nulls("query_image_id")
-        held |= set(asked.filter(pl.col("split") != "train")["query_image_id"])
-    if shop.creatives is not None:
-        held |= set(shop.creatives["image_id"].drop_nulls())
-    return held
-
-
-def held_hashes(shop: Shop) -> list[str]:
-    """SHA-256 of those photos, to find the same bytes in other shops."""
-    rows = shop.images.table.filter(pl.col("image_id").is_in(list(held_photos(shop))))
-    return [str(sha) for sha in rows["sha256"].drop_nulls()]
-
-
 def photos_batch(views: Tensor) -> ProductBatch:
     """One photo a row, no text."""
     n = len(views)
@@ -215,7 +195,8 @@ def pretrain(
     """Pretrain ``encoder`` in place on a shop's photos and texts, and on the photos of extra shops.
 
     Raises:
-        InputError: there are no photos, or the checkpoint belongs to other settings.
+        TooLittleData: there are not four photos.
+        InputError: the checkpoint belongs to other settings.
     """
     stage = Pretrain([shop, *extra], encoder, config, seed)
     return train(encoder, stage, folder, validate=validate, resume=resume)
