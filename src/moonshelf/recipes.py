@@ -54,8 +54,8 @@ def thorough() -> RunConfig:
     return replace(
         base,
         encoder=replace(base.encoder, image_size=192),
-        pretrain=replace(base.pretrain, loop=LoopConfig(epochs=3.0)),
-        posttrain=replace(base.posttrain, loop=LoopConfig(epochs=20.0, evaluate_every=2.0)),
+        pretrain=replace(base.pretrain, loop=LoopConfig(epochs=2.0)),
+        posttrain=replace(base.posttrain, loop=LoopConfig(epochs=18.0, evaluate_every=2.0)),
     )
 
 

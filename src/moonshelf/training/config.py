@@ -70,6 +70,6 @@ class PosttrainConfig:
     )
     query_weight: float = 1.0  # of the term between photos of queries of one product
     memory: int = 8192  # product vectors of earlier steps that serve as further negatives; 0: none
-    label_smoothing: float = 0.0  # share of the target spread over the negatives: against over-fitting
+    label_smoothing: float = 0.2  # share of the target spread over the negatives (docs/LOG.md, E12)
     self_weight: float = 0.0  # >0: joint with self-supervision on the query photos of the batch
     scale: float = 16.0
