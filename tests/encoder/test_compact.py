@@ -127,3 +127,11 @@ def test_the_untrained_version_does_not_depend_on_threads(encoder: CompactEncode
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
+
+
+def test_text_lengths_are_rounded_so_that_few_shapes_occur() -> None:
+    lengths = {collate([Item("word " * n)], max_tokens=20).ids.shape[1] for n in range(1, 40)}
+    assert lengths == {8, 16, 20}
+    batch = collate([Item("one two"), Item(None, (pixels(0, 32),))], size=32)
+    assert batch.mask.sum(1).tolist() == [int(batch.mask[0].sum()), 0] and batch.ids.shape[1] == 8
+    assert collate([Item(None, (pixels(0, 32),))], size=32).ids.shape[1] == 0

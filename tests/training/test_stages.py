@@ -74,7 +74,7 @@ def test_batches_are_functions_of_seed_and_step(shop: Shop, encoder: CompactEnco
     assert set(first.query_products.tolist()) == set(first.product_numbers.tolist())
 
 
-@pytest.mark.parametrize("name", ["pretrain", "posttrain", "joint"])
+@pytest.mark.parametrize("name", ["pretrain", "posttrain", "joint", "replay"])
 def test_stages_learn(name: str, shop: Shop, encoder: CompactEncoder, tmp_path: Path) -> None:
     before = weights(encoder)
     loop = replace(LOOP, max_steps=12)
@@ -82,6 +82,8 @@ def test_stages_learn(name: str, shop: Shop, encoder: CompactEncoder, tmp_path: 
         result = pretrain(shop, encoder, tmp_path, replace(PRE, loop=loop))
     else:
         joint = {"self_weight": 0.5, "category_negatives": "same"} if name == "joint" else {}
+        if name == "replay":
+            joint = {"replay": 0.5, "replay_batch": 4}
         result = posttrain(shop, encoder, tmp_path, replace(POST, loop=loop, **joint))
     assert result.steps == 12
     losses = [r["loss"] for r in read_log(tmp_path) if r["kind"] == "train"]
@@ -90,7 +92,8 @@ def test_stages_learn(name: str, shop: Shop, encoder: CompactEncoder, tmp_path: 
     assert not same(before, weights(encoder))
     record = read_log(tmp_path)[-1]
     assert {"gradient_norm", "rate", "scale"} <= record.keys()
-    assert ("self" in record) == (name != "posttrain")
+    assert ("self" in record) == (name in ("pretrain", "joint"))
+    assert ("replay_alignment" in record) == (name == "replay")
 
 
 def test_the_best_weights_on_val_are_kept(shop: Shop, encoder: CompactEncoder, tmp_path: Path) -> None:
@@ -216,3 +219,24 @@ def test_an_extra_shop_cannot_teach_what_is_asked_in_val_or_test(
     assert shop.searches is not None
     train_rows = shop.searches.filter(pl.col("split") == "train")
     assert asked == set(train_rows["query_image_id"].drop_nulls())
+
+
+def test_replay_draws_on_shops_without_searches_and_survives_a_restart(
+    shop: Shop, encoder: CompactEncoder, shop_folder: Path, tmp_path: Path
+) -> None:
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name in ("products", "images"):
+        (raw / f"{name}.parquet").write_bytes((shop_folder / f"{name}.parquet").read_bytes())
+    lent = open_shop(raw, cache=tmp_path / "prepared")
+    settings = replace(POST, replay=0.5, replay_batch=8)
+    stage = Posttrain([shop, lent], encoder, settings, 0)
+    assert stage.replay is not None
+    assert {number for number, _ in stage.replay.photos} == {0, 1}
+    assert {number for number, _ in stage._product_ids} == {0}  # it lends photos, no negatives
+    with torch.no_grad():
+        for parameter in stage.parameters():
+            parameter.add_(0.5)
+    again = Posttrain([shop, lent], encoder, settings, 0)
+    again.load_state(stage.state())
+    assert [p.item() for p in again.parameters()] == [p.item() for p in stage.parameters()]

@@ -71,5 +71,7 @@ class PosttrainConfig:
     query_weight: float = 1.0  # of the term between photos of queries of one product
     memory: int = 8192  # product vectors of earlier steps that serve as further negatives; 0: none
     label_smoothing: float = 0.2  # share of the target spread over the negatives (docs/LOG.md, E12)
+    replay: float = 0.0  # weight of stage one's loss on a few photos of all shops a step: not to forget it
+    replay_batch: int = 16  # photos of it a step
     self_weight: float = 0.0  # >0: joint with self-supervision on the query photos of the batch
     scale: float = 16.0

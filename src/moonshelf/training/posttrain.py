@@ -18,13 +18,13 @@ from moonshelf.encoder import CompactEncoder, Item, collate, product_text
 from moonshelf.errors import TooLittleData
 from moonshelf.shop.shop import Shop
 from moonshelf.shop.splits import plain_text
-from moonshelf.training.config import PosttrainConfig
+from moonshelf.training.config import PosttrainConfig, PretrainConfig
 from moonshelf.training.guard import barred_photos, held_hashes, held_texts
 from moonshelf.training.loop import TrainResult, Validate, train
 from moonshelf.training.losses import info_nce, matryoshka, nt_xent
 from moonshelf.training.memory import ProductMemory
 from moonshelf.training.photos import PhotoReader
-from moonshelf.training.pretrain import numbers, photos_batch
+from moonshelf.training.pretrain import Pretrain, PretrainBatch, numbers, photos_batch
 from moonshelf.training.sampler import epoch_order, grouped_batches, step_seed
 from moonshelf.training.views import random_views
 from moonshelf.types import ProductBatch
@@ -40,6 +40,7 @@ class PosttrainBatch:
     product_numbers: Tensor  # [P] int64, distinct
     second: ProductBatch  # [S] other views of the first S query photos; empty unless joint
     second_of: Tensor  # [S] int64, their query
+    replay: PretrainBatch | None  # photos and texts of stage one
 
 
 class Posttrain:
@@ -48,6 +49,9 @@ class Posttrain:
     Negatives are the other products of the batch and the product memory. Products of one SPU or duplicate
     group are no negatives of each other. ``category_negatives``: ``same`` fills batches from one category
     (hard negatives), ``other`` takes a query's own category out of its negatives (no false ones).
+
+    With ``replay`` every step also takes a small batch of stage one over all shops, those without searches too:
+    rehearsal, so that one encoder stays good for shops whose behaviour is not known (our design).
     """
 
     name = "posttrain"
@@ -56,6 +60,11 @@ class Posttrain:
         self, shops: Sequence[Shop], encoder: CompactEncoder, config: PosttrainConfig, seed: int
     ) -> None:
         self.config, self.seed = config, seed
+        self.replay: Pretrain | None = None
+        if config.replay > 0:
+            first = PretrainConfig(batch=config.replay_batch, view_size=config.view_size, view=config.view)
+            self.replay = Pretrain(shops, encoder, first, seed)
+        shops = [s for s in shops if s.searches is not None]
         self.optim, self.loop = config.optim, config.loop
         self._widths, self._max_tokens = encoder.widths, encoder.config.max_tokens
         self._max_images = encoder.config.max_images
@@ -78,18 +87,15 @@ class Posttrain:
             empty = {p for p in ids if not (shop.product(p).image_ids or product_text(shop.product(p)))}
             barred = barred_photos(shop, hashes)
             for product, image, text in self._pairs(shop):
-                if product in empty or image in barred:
-                    continue
-                if (
-                    image is None and plain_text(text) in texts
-                ):  # asked in val or test, here or in another shop
+                held = image in barred or (image is None and plain_text(text) in texts)
+                if product in empty or held:  # held: asked in val or test, here or in another shop
                     continue
                 rows.append(index[product])
                 self._queries.append((number, image, text))
         if len(rows) < 2:
             raise TooLittleData(
                 f"only {len(rows)} searches to learn from in split train",
-                where=str(shops[0].source),
+                where=", ".join(str(shop.source) for shop in shops),
                 mend="add rows to the table searches, or leave posttrain out with --set stages=pretrain",
             )
         self.pair_products = np.asarray(rows, dtype=np.int64)
@@ -119,7 +125,8 @@ class Posttrain:
 
     def identity(self) -> dict[str, Any]:
         """See :class:`moonshelf.training.loop.Stage`."""
-        return {"shops": self._fingerprints, "seed": self.seed, "config": asdict(self.config)}
+        replay = {"replay": self.replay.identity()} if self.replay else {}
+        return {"shops": self._fingerprints, "seed": self.seed, "config": asdict(self.config), **replay}
 
     def _make_epoch(self, epoch: int) -> list[np.ndarray]:
         order = epoch_order(len(self.pair_products), self._take, self.seed, self.name, epoch)
@@ -198,6 +205,7 @@ class Posttrain:
             product_numbers=torch.from_numpy(products),
             second=photos_batch(second),
             second_of=queries.owner[: len(second)],
+            replay=self.replay.prepare(step) if self.replay else None,
         )
 
     def masks(self, queries: Tensor, products: Tensor) -> tuple[Tensor, Tensor]:
@@ -255,22 +263,29 @@ class Posttrain:
             views = matryoshka(lambda a, b: nt_xent(a, b, groups, scale), (first, second), self._widths)
             total = total + self.config.self_weight * views
             values["self"] = views.item()
+        if self.replay is not None and batch.replay is not None:
+            rehearsed, parts = self.replay.loss(encoder, batch.replay, step)
+            total = total + self.config.replay * rehearsed
+            values |= {f"replay_{name}": value for name, value in parts.items()}
         self.memory.put(products, batch.product_numbers)
         return total, values
 
     def parameters(self) -> list[nn.Parameter]:
-        """The learned temperature."""
-        return [self.scale]
+        """The learned temperatures."""
+        return [self.scale, *(self.replay.parameters() if self.replay else [])]
 
     def state(self) -> dict[str, Tensor]:
-        """Temperature and product memory."""
-        return {"scale": self.scale.detach(), **self.memory.state()}
+        """Temperatures and product memory."""
+        replay = self.replay.state() if self.replay else {}
+        return {"scale": self.scale.detach(), **self.memory.state(), **replay}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take :meth:`state` back."""
         with torch.no_grad():
             self.scale.copy_(state["scale"])
         self.memory.load_state(state)
+        if self.replay:
+            self.replay.load_state(state)
 
 
 def posttrain(
@@ -286,10 +301,11 @@ def posttrain(
 ) -> TrainResult:
     """Posttrain ``encoder`` in place on the searches (split train) of a shop and of extra shops.
 
+    Extra shops without searches take part in the replay alone, when there is one.
+
     Raises:
         TooLittleData: there are not two searches.
         InputError: the checkpoint belongs to other settings.
     """
-    shops = [shop, *(s for s in extra if s.searches is not None)]
-    stage = Posttrain(shops, encoder, config, seed)
+    stage = Posttrain([shop, *extra], encoder, config, seed)
     return train(encoder, stage, folder, validate=validate, resume=resume)
