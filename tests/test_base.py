@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,7 +15,7 @@ from moonshelf import doctor, workspace
 from moonshelf.config import config_hash, override
 from moonshelf.errors import InputError
 from moonshelf.progress import Progress, duration
-from moonshelf.recipes import RECIPES, recipe
+from moonshelf.recipes import RECIPES, check_settings, recipe
 
 
 @dataclass(frozen=True)
@@ -148,3 +150,51 @@ def test_the_doctor_names_a_broken_torchvision(tmp_path: Path, monkeypatch: pyte
     assert [f.what for f in problems] == ["torchvision"]
     assert "nms does not exist" in problems[0].seen
     assert "pip uninstall torchvision" in problems[0].mend
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("encoder.width=128", "encoder.widths"),
+        ("encoder.heads=3", "3 heads"),
+        ("posttrain.replay_batch=0", "posttrain.replay_batch cannot be 0"),
+        ("posttrain.memory=-1", "posttrain.memory cannot be negative"),
+        ("pretrain.view_size=0", "pretrain.view_size cannot be 0"),
+        ("evaluation.test_queries=-1", "evaluation.test_queries cannot be negative"),
+        ("posttrain.label_smoothing=1.5", "between 0 and 1"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_the_work(setting: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_settings(override(recipe("smoke"), [setting]))
+
+
+def test_every_recipe_passes_its_own_check() -> None:
+    for make in RECIPES.values():
+        check_settings(make())
+
+
+def test_a_strangers_folder_is_never_replaced(tmp_path: Path) -> None:
+    mine = tmp_path / "encoder"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="something else"), workspace.atomic_folder(mine, ("encoder.json",)):
+        pass
+    assert (mine / "thesis.txt").read_text() == "years of work"
+    (mine / "encoder.json").write_text("{}")
+    with workspace.atomic_folder(mine, ("encoder.json",)) as out:
+        (out / "encoder.json").write_text("{}")
+    assert not (mine / "thesis.txt").exists()
+
+
+def test_what_a_killed_process_left_is_cleared_up(tmp_path: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", "pass"])
+    child.wait()  # its number belongs to nobody now
+    half, aside = tmp_path / f".shelf.{child.pid}.partial", tmp_path / f".shelf.{child.pid}.old"
+    for folder in (half, aside):
+        folder.mkdir()
+        (folder / "file").write_text(folder.suffix)
+    with pytest.raises(RuntimeError), workspace.atomic_folder(tmp_path / "shelf"):
+        assert (tmp_path / "shelf" / "file").read_text() == ".old"  # killed between the renames: it is back
+        raise RuntimeError
+    assert [p.name for p in tmp_path.iterdir()] == ["shelf"]

@@ -217,3 +217,33 @@ def test_validation_counts_every_product_of_a_query_and_sets_its_design_aside(
     assert sorted(names[i] for i in asked.positives[0]) == ["0", "2"]
     assert [names[i] for i in asked.masked[0]] == ["1"]  # red and green circle are one design
     assert set(asked(encoder)) == {"recall@1", "mrr"}
+
+
+@pytest.mark.parametrize("without", ["text", "photos"])
+def test_run_on_a_shop_without_text_or_without_photos(
+    without: str, shop_folder: Path, tmp_path: Path
+) -> None:
+    raw, folder = tmp_path / "raw", tmp_path / "work"
+    raw.mkdir()
+    products = pl.read_parquet(shop_folder / "products.parquet")
+    searches = pl.read_parquet(shop_folder / "searches.parquet")
+    if without == "text":
+        products = products.select("product_id", "spu_id", "image_ids")
+        searches = searches.filter(pl.col("query_image_id").is_not_null())
+        (raw / "images.parquet").write_bytes((shop_folder / "images.parquet").read_bytes())
+    else:
+        products = products.drop("image_ids")
+        searches = searches.filter(pl.col("query_text").is_not_null())
+        extra = searches.with_columns(
+            pl.col("query_id") + "x", pl.col("query_text") + " toy", split=pl.lit("test")
+        )
+        searches = pl.concat([searches, extra])
+    products.write_parquet(raw / "products.parquet")
+    searches.write_parquet(raw / "searches.parquet")
+    assert main(["run", str(raw), "--work", str(folder), "--recipe", "smoke"]) == 0
+    assert (folder / "posttrain" / "manifest.json").is_file()
+    assert (folder / "pretrain").exists() == (without == "text")
+    assert len(Shelf.open(folder / "shelf")) == 12
+    kinds = {p.name for p in (folder / "evaluation").iterdir()}
+    assert ("posttrain.json" in kinds) == (without == "text")
+    assert ("text-posttrain.json" in kinds) == (without == "photos")

@@ -19,7 +19,7 @@ from moonshelf.evaluation.image_search import search_recall
 from moonshelf.evaluation.queries import Kind
 from moonshelf.evaluation.result import OURS, SearchResult
 from moonshelf.progress import duration, say
-from moonshelf.recipes import RunConfig, recipe
+from moonshelf.recipes import RunConfig, check_settings, recipe
 from moonshelf.report.page import write_report
 from moonshelf.report.sheet import Cell, contact_sheet
 from moonshelf.shelf import Hit, Shelf, embed_shop
@@ -34,20 +34,8 @@ def resolve(name: str, settings: Sequence[str], seed: int | None) -> RunConfig:
     """A recipe with the settings of the command line applied."""
     settings = [*settings, *([f"seed={seed}"] if seed is not None else [])]
     config = override(recipe(name), settings)
-    positive = {
-        "pretrain.batch": config.pretrain.batch,
-        "posttrain.batch": config.posttrain.batch,
-        "posttrain.queries_per_product": config.posttrain.queries_per_product,
-        "pretrain.scale": config.pretrain.scale,
-        "posttrain.scale": config.posttrain.scale,
-        "encoder.image_size": config.encoder.image_size,
-    }
-    for key, value in positive.items():
-        if value <= 0:
-            raise InputError(f"{key} cannot be {value}", mend="give a number above 0")
-    if config.seed < 0 or config.threads < 0:
-        raise InputError("seed and threads cannot be negative", mend="give 0 or more")
-    check_format(config.shelf.dim, config.shelf.dtype, config.encoder.widths)  # before hours of training
+    check_settings(config)  # before hours of training
+    check_format(config.shelf.dim, config.shelf.dtype, config.encoder.widths)
     pipeline.set_threads(config)
     return config
 
@@ -103,6 +91,8 @@ def has_searches(shop: Shop, split: str, kind: Kind) -> bool:
     if shop.searches is None:
         return False
     rows = shop.searches.filter(shop.searches["split"] == split)
+    if kind == "text":
+        rows = rows.filter(rows["query_image_id"].is_null())
     return len(rows.drop_nulls("query_image_id" if kind == "image" else "query_text")) > 0
 
 
@@ -177,7 +167,7 @@ def run(
     begun = time.monotonic()
     if start == "compact":
         encoder = CompactEncoder.untrained(config.encoder)
-        with workspace.atomic_folder(work / "encoder") as out:
+        with workspace.atomic_folder(work / "encoder", ("encoder.json",)) as out:
             save_encoder(encoder, out)
     else:
         encoder = load_encoder(pipeline.publish_encoder(Path(start), work))
@@ -284,7 +274,7 @@ def demo_shop(folder: Path, *, products: int, seed: int, make: Callable[..., Pat
     if mark.is_file() and json.loads(mark.read_text()) == wanted:
         say(f"demo shop: made already ({folder})")
         return folder
-    with workspace.atomic_folder(folder) as temporary:
+    with workspace.atomic_folder(folder, ("truth/made-with.json",)) as temporary:
         make(temporary, products=products, seed=seed)
         workspace.write_json(temporary / "truth" / "made-with.json", wanted)
     return folder

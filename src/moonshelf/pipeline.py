@@ -60,6 +60,7 @@ class Validation:
     gallery: list[Item]
     positives: list[np.ndarray]
     masked: list[np.ndarray]  # other products of a positive's design: neither right nor wrong
+    identity: str  # of the shop and the limits that it was drawn with
 
     def __call__(self, encoder: CompactEncoder) -> dict[str, float]:
         """``{"recall@1", "mrr"}`` on val."""
@@ -106,7 +107,8 @@ def validation(shop: Shop, config: RunConfig) -> Validation | None:
     for product_id, at in place.items():
         if design[product_id]:
             same.setdefault(design[product_id], []).append(at)
-    found = Validation([], gallery, [], [])
+    drawn = [shop.fingerprint, limits.validation_queries, limits.validation_products, size, config.seed]
+    found = Validation([], gallery, [], [], workspace.digest(drawn))
     for image, text, ids in rows.iter_rows():
         right = [place[p] for p in ids if p in place]
         if right:
@@ -165,6 +167,7 @@ def train_stage(
     }
     inputs = _identity(shop, extra, encoder.version, settings)
     key = workspace.digest([name, inputs, as_dict(stage_config), config.seed])
+    workspace.refuse_strangers(folder)
     done = workspace.read_manifest(folder)
     if done is not None and done["key"] == key:
         say(f"{name}: done already ({folder})")
@@ -224,7 +227,7 @@ def _move_in(unfinished: Path, folder: Path) -> None:
 
 def publish_encoder(source: Path, work: Path) -> Path:
     """Copy a stage's encoder to ``work/encoder``, the one that later stages and users take."""
-    with workspace.atomic_folder(work / "encoder") as out:
+    with workspace.atomic_folder(work / "encoder", ("encoder.json",)) as out:
         for name in ("encoder.json", "model.safetensors", workspace.MANIFEST):
             shutil.copy2(source / name, out / name)
     return work / "encoder"

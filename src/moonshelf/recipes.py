@@ -99,3 +99,68 @@ def recipe(name: str) -> RunConfig:
     if name not in RECIPES:
         raise InputError(f"unknown recipe {name!r}", mend=f"one of {', '.join(RECIPES)}")
     return RECIPES[name]()
+
+
+def check_settings(config: RunConfig) -> None:
+    """Refuse values that would fail or do nothing later.
+
+    Raises:
+        InputError: with the setting and what it may be.
+    """
+    e, pre, post, limits = config.encoder, config.pretrain, config.posttrain, config.evaluation
+    above_zero = {
+        "encoder.width": e.width,
+        "encoder.layers": e.layers,
+        "encoder.heads": e.heads,
+        "encoder.image_size": e.image_size,
+        "encoder.max_tokens": e.max_tokens,
+        "encoder.max_images": e.max_images,
+        "pretrain.batch": pre.batch,
+        "pretrain.view_size": pre.view_size,
+        "pretrain.scale": pre.scale,
+        "pretrain.loop.epochs": pre.loop.epochs,
+        "pretrain.loop.evaluate_every": pre.loop.evaluate_every,
+        "posttrain.batch": post.batch,
+        "posttrain.view_size": post.view_size,
+        "posttrain.scale": post.scale,
+        "posttrain.queries_per_product": post.queries_per_product,
+        "posttrain.replay_batch": post.replay_batch,
+        "posttrain.loop.epochs": post.loop.epochs,
+        "posttrain.loop.evaluate_every": post.loop.evaluate_every,
+        "evaluation.validation_queries": limits.validation_queries,
+        "evaluation.validation_products": limits.validation_products,
+    }
+    not_negative = {
+        "seed": config.seed,
+        "threads": config.threads,
+        "pretrain.photos": pre.photos,
+        "posttrain.pairs": post.pairs,
+        "posttrain.memory": post.memory,
+        "posttrain.query_weight": post.query_weight,
+        "posttrain.self_weight": post.self_weight,
+        "posttrain.replay": post.replay,
+        "evaluation.test_queries": limits.test_queries,
+    }
+    shares = {
+        "pretrain.text_share": pre.text_share,
+        "posttrain.modality_dropout": post.modality_dropout,
+        "posttrain.label_smoothing": post.label_smoothing,
+    }
+    for key, value in above_zero.items():
+        if not value > 0:
+            raise InputError(f"{key} cannot be {value}", mend="give a number above 0")
+    for key, value in not_negative.items():
+        if not value >= 0:
+            raise InputError(f"{key} cannot be negative ({value})", mend="give 0 or more")
+    for key, value in shares.items():
+        if not 0 <= value <= 1:
+            raise InputError(f"{key} cannot be {value}", mend="give a share between 0 and 1")
+    if not e.widths or max(e.widths) != e.width or min(e.widths) < 1:
+        raise InputError(
+            f"encoder.widths {list(e.widths)} must end at encoder.width {e.width}",
+            mend=f"set both, e.g. --set encoder.width={e.width} --set 'encoder.widths=[{e.width},{e.width // 2}]'",
+        )
+    if e.width % e.heads:
+        raise InputError(
+            f"encoder.width {e.width} cannot be shared by {e.heads} heads", mend="let heads divide the width"
+        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -15,13 +16,16 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from moonshelf import __version__
 from moonshelf.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 MANIFEST = "manifest.json"
 
@@ -35,19 +39,65 @@ def full_disk(error: OSError, path: Path) -> InputError:
     )
 
 
+def refuse_strangers(path: Path, marks: Sequence[str] = (MANIFEST,)) -> None:
+    """Refuse to take a place that holds something else than an artefact of ours (a folder with one of ``marks``).
+
+    Raises:
+        InputError: a file is there, or a folder that is not empty and has none of the marks.
+    """
+    if path.is_dir():
+        if any((path / mark).is_file() for mark in marks) or not any(path.iterdir()):
+            return
+    elif not path.exists():
+        return
+    raise InputError(
+        "something else is here already and would be replaced",
+        where=str(path),
+        mend="choose another work folder, or move it away",
+    )
+
+
+def _sweep(path: Path) -> None:
+    """Clear up after processes that were killed: half-written folders go, one that was set aside comes back."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        number, _, kind = left.name[len(path.name) + 2 :].partition(".")
+        if not number.isdigit() or kind not in ("partial", "old") or _alive(int(number)):
+            continue
+        if kind == "old" and not path.exists():
+            left.rename(path)
+        else:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return process != os.getpid()
+
+
 @contextlib.contextmanager
-def atomic_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path, marks: Sequence[str] | None = None) -> Iterator[Path]:
     """Yield a temporary sibling folder; on success it replaces ``path`` in one rename.
 
     On any error the temporary folder is removed and what was at ``path`` stays as it was.
 
+    Args:
+        marks: files of which a folder at ``path`` must hold one to be replaced; None replaces whatever is there.
+
     Raises:
-        InputError: the disk is full, or the parent cannot be written.
+        InputError: the disk is full, the parent cannot be written, or a stranger's folder is at ``path``.
     """
     path = path.absolute()
+    if marks is not None:
+        refuse_strangers(path, marks)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         yield temporary
@@ -87,6 +137,23 @@ def atomic_write(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise full_disk(error, path) from error
+        raise
+
+
+def write_frame(frame: pl.DataFrame, path: Path) -> None:
+    """Write a frame as Parquet.
+
+    Raises:
+        OSError: the disk is full (Polars reports that as an error of computation), or any other I/O error.
+    """
+    from polars.exceptions import PolarsError
+
+    try:
+        frame.write_parquet(path)
+    except PolarsError as error:
+        for code in (errno.ENOSPC, errno.EDQUOT):
+            if f"os error {code}" in str(error):
+                raise OSError(code, os.strerror(code)) from error
         raise
 
 

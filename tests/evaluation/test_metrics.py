@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import top_k_accuracy_score
 
+from moonshelf.errors import InputError
 from moonshelf.evaluation.metrics import (
     bootstrap_interval,
     chance_mrr,
@@ -178,3 +179,11 @@ def test_chance_agrees_with_random_orders() -> None:
     ranks = np.array([rng.permutation(20)[:3].min() + 1 for _ in range(20_000)])
     assert chance_mrr(20, 3) == pytest.approx(mrr(ranks), abs=0.01)
     assert chance_recall(20, 3, 5) == pytest.approx(recall_at(ranks, 5), abs=0.015)
+
+
+def test_vectors_that_are_not_finite_are_refused_not_perfect() -> None:
+    gallery = np.eye(3, dtype=np.float32)
+    broken = np.full((1, 3), np.nan, dtype=np.float32)
+    for queries, rows in ((broken, gallery), (gallery[:1], np.vstack((gallery[:2], broken)))):
+        with pytest.raises(InputError, match="NaN"):
+            first_hit_ranks(queries, rows, [np.array([0])])

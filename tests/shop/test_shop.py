@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -343,3 +344,58 @@ def test_times_are_utc_and_split_by_time(raw: Raw, opened: Opened) -> None:
     assert shop.searches is not None
     assert shop.searches["time"][0] == datetime(2024, 1, 9, 23, tzinfo=UTC)
     assert shop.searches["split"].to_list() == ["train"] * 8 + ["val", "test"]
+
+
+def test_a_bomb_in_a_shop_is_a_rejected_photo(raw: Raw, opened: Opened, photo: Photo) -> None:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    size = (50_000).to_bytes(4, "big") * 2
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", size + bytes([8, 2, 0, 0, 0])) + chunk(b"IDAT", b"")
+    shop = opened(
+        raw(
+            "parquet",
+            products={"product_id": ["1"], "title": ["mug"], "image_ids": [["ok", "bomb"]]},
+            images={"image_id": ["ok", "bomb"], "bytes": [photo(1), bomb]},
+        )
+    )
+    assert shop.product("1").image_ids == ("ok",)
+    assert "too many pixels" in shop.rejects.filter(pl.col("value") == "bomb")["reason"][0]
+
+
+def test_a_picture_saved_into_a_shop_with_an_images_table_changes_nothing(
+    raw: Raw, opened: Opened, photo: Photo
+) -> None:
+    folder = raw(
+        "parquet",
+        products={"product_id": ["1"], "title": ["mug"], "image_ids": [["a"]]},
+        images={"image_id": ["a"], "bytes": [photo(1)]},
+    )
+    first = opened(folder)
+    (folder / "found.png").write_bytes(photo(2))
+    assert opened(folder).fingerprint == first.fingerprint
+
+
+def test_creatives_of_one_design_stay_on_one_side(raw: Raw, opened: Opened) -> None:
+    n = 60
+    shop = opened(
+        raw(
+            "parquet",
+            products={
+                "product_id": [str(i) for i in range(n)],
+                "title": ["mug"] * n,
+                "spu_id": [str(i // 2) for i in range(n)],
+            },
+            creatives={
+                "creative_id": [f"c{i}" for i in range(n)],
+                "product_id": [str(i) for i in range(n)],
+                "text": [f"buy {i}" for i in range(n)],
+                "impressions": [10] * n,
+                "clicks": [1] * n,
+            },
+        )
+    )
+    assert shop.creatives is not None
+    split = dict(shop.creatives.select("product_id", "split").iter_rows())
+    assert all(split[str(2 * i)] == split[str(2 * i + 1)] for i in range(n // 2))
+    assert len(set(split.values())) == 3

@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 
 from moonshelf.errors import InputError
-from moonshelf.shop.ingest import write_frame
 from moonshelf.shop.shop import open_shop
+from moonshelf.workspace import write_frame
 
 
 class _Full:

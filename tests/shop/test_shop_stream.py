@@ -151,3 +151,27 @@ def test_a_file_that_is_far_too_large_is_not_read(tmp_path: Path, monkeypatch: p
     (tmp_path / "x.jpg").write_bytes(bytes(11))
     (source,) = image_files(tmp_path, ["x.jpg"])
     assert source.data is None and source.reason.startswith("larger than")
+
+
+def test_ragged_and_garbled_csv_rows_cost_themselves_alone(tmp_path: Path, photo: Photo) -> None:
+    good = base64.b64encode(photo(1)).decode()
+    lines = [
+        b"image_id,bytes",
+        f"a,{good}".encode(),
+        b"b,x,y,z",
+        b"\xff\xfe," + good.encode(),
+        f"d,{good}".encode(),
+    ]
+    (tmp_path / "images.csv").write_bytes(b"\n".join([*lines, b"e"]) + b"\n")
+    got = {s.row: (s.image_id, s.reason) for s in image_rows(tmp_path / "images.csv")}
+    assert got[1] == ("a", "") and got[4] == ("d", "")
+    assert got[2] == ("", "4 fields where the header has 2")
+    assert got[3] == ("", "image_id is not valid UTF-8")
+    assert got[5] == ("", "1 fields where the header has 2")
+
+
+def test_jsonl_lines_that_are_no_objects_cost_themselves_alone(tmp_path: Path, photo: Photo) -> None:
+    good = json.dumps({"image_id": "a", "bytes": base64.b64encode(photo(1)).decode()})
+    (tmp_path / "images.jsonl").write_text("\n".join(["[1]", "{", "[" * 100_000, good]) + "\n")
+    got = [(s.row, s.image_id, s.reason) for s in image_rows(tmp_path / "images.jsonl")]
+    assert got == [*((n, "", "not a JSON object") for n in (1, 2, 3)), (4, "a", "")]

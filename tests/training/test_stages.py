@@ -20,6 +20,7 @@ from moonshelf.errors import InputError
 from moonshelf.shop.shop import Shop, open_shop
 from moonshelf.training.config import LoopConfig, OptimConfig, PosttrainConfig, PretrainConfig
 from moonshelf.training.loop import train
+from moonshelf.training.pairs import SearchPairs
 from moonshelf.training.posttrain import Posttrain, posttrain
 from moonshelf.training.pretrain import Pretrain, pretrain
 from moonshelf.training.runlog import read_log
@@ -51,27 +52,13 @@ def test_pretrain_uses_train_photos_only(shop: Shop, encoder: CompactEncoder) ->
     assert sum(bool(stage.texts[r]) for r in rows) == PRE.batch // 2
 
 
-def test_posttrain_masks_products_of_one_design(shop: Shop, encoder: CompactEncoder) -> None:
-    stage = Posttrain([shop], encoder, POST, 0)
-    number = {p: i for i, (_, p) in enumerate(stage._product_ids)}
-    red, green, blue = (
-        torch.tensor([number[p]]) for p in ("0", "1", "2")
-    )  # red and green circle are one SPU
-    positive, negative = stage.masks(red, torch.cat((red, green, blue)))
-    assert positive.tolist() == [[True, False, False]]
-    assert negative.tolist() == [[False, False, True]]
-    other = Posttrain([shop], encoder, replace(POST, category_negatives="other"), 0)
-    square = torch.tensor([number["6"]])
-    assert other.masks(red, torch.cat((blue, square)))[1].tolist() == [[False, True]]
-
-
 def test_batches_are_functions_of_seed_and_step(shop: Shop, encoder: CompactEncoder) -> None:
     a, b = Posttrain([shop], encoder, POST, 0), Posttrain([shop], encoder, POST, 0)
     first, again, other = a.prepare(2), b.prepare(2), b.prepare(3)
     assert torch.equal(first.queries.images, again.queries.images)
     assert torch.equal(first.products.ids, again.products.ids)
     assert not torch.equal(first.queries.images[:3], other.queries.images[:3])
-    assert set(first.query_products.tolist()) == set(first.product_numbers.tolist())
+    assert set(a.pairs.product_of[first.rows].tolist()) == set(first.product_numbers.tolist())
 
 
 @pytest.mark.parametrize("name", ["pretrain", "posttrain", "joint", "replay"])
@@ -120,6 +107,7 @@ sys.path.insert(0, {tests!r})
 from training.test_stages import LOOP, POST, replace
 from moonshelf.encoder import CompactConfig, CompactEncoder, save_encoder
 from moonshelf.shop.shop import open_shop
+from moonshelf.training.pairs import SearchPairs
 from moonshelf.training.posttrain import posttrain
 shop = open_shop({shop!r}, cache=Path({cache!r}))
 encoder = CompactEncoder.untrained(CompactConfig(image_size=64))
@@ -200,25 +188,7 @@ def test_copies_of_test_photos_never_train(
     stage = Pretrain([ours, lent], encoder, PRE, 0)
     assert not {"q0-0", "twin"} & {name for _, name in stage.photos}
     assert (1, "q1-3") in stage.photos
-    assert "twin" not in {image for _, image, _ in Posttrain([ours], encoder, POST, 0)._queries}
-
-
-def test_an_extra_shop_cannot_teach_what_is_asked_in_val_or_test(
-    shop: Shop, encoder: CompactEncoder, shop_folder: Path, tmp_path: Path
-) -> None:
-    """The same queries again, all of them called train, as an extra shop."""
-    raw = tmp_path / "raw"
-    raw.mkdir()
-    for name in ("products", "images"):
-        (raw / f"{name}.parquet").write_bytes((shop_folder / f"{name}.parquet").read_bytes())
-    rows = pl.read_parquet(shop_folder / "searches.parquet").with_columns(split=pl.lit("train"))
-    rows.write_parquet(raw / "searches.parquet")
-    other = open_shop(raw, cache=tmp_path / "prepared")
-    both = Posttrain([shop, other], encoder, POST, 0)
-    asked = {image for number, image, _ in both._queries if number == 1 and image}
-    assert shop.searches is not None
-    train_rows = shop.searches.filter(pl.col("split") == "train")
-    assert asked == set(train_rows["query_image_id"].drop_nulls())
+    assert "twin" not in {image for _, image, _ in SearchPairs([ours]).queries}
 
 
 def test_replay_draws_on_shops_without_searches_and_survives_a_restart(
@@ -233,7 +203,7 @@ def test_replay_draws_on_shops_without_searches_and_survives_a_restart(
     stage = Posttrain([shop, lent], encoder, settings, 0)
     assert stage.replay is not None
     assert {number for number, _ in stage.replay.photos} == {0, 1}
-    assert {number for number, _ in stage._product_ids} == {0}  # it lends photos, no negatives
+    assert {number for number, _ in stage.pairs.products} == {0}  # it lends photos, no negatives
     with torch.no_grad():
         for parameter in stage.parameters():
             parameter.add_(0.5)

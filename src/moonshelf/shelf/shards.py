@@ -155,8 +155,8 @@ class Unfinished:
         if info["dtype"] != "i8":
             (final / SCALES).unlink()
         frame, gone = pl.concat(ids), pl.concat(left)
-        frame.write_parquet(final / IDS)
-        gone.write_parquet(final / LEFT_OUT)
+        workspace.write_frame(frame, final / IDS)
+        workspace.write_frame(gone, final / LEFT_OUT)
         products = gone["image_id"].null_count()
         return {
             "rows": len(frame),

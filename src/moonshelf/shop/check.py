@@ -17,7 +17,7 @@ _EXAMPLES = 3
 
 def check_report(shop: Shop) -> dict[str, Any]:
     """The check of an opened shop as JSON-ready values (also ``check.json`` in its prepared folder)."""
-    return dict(shop.check)
+    return {**shop.check, "rejects": str(shop.path / "rejects.parquet")}
 
 
 def build_check(reading: Reading, *, mark: str = "") -> dict[str, Any]:
@@ -207,7 +207,9 @@ def format_check(report: dict[str, Any]) -> str:
             what = "value" if r["row_kept"] else "row"
             lines.append(f"  {r['count']:>9,} {what:<5} {where}: {r['reason']}  ({examples})")
         if len(refused) > 30:
-            lines.append(f"            and {len(refused) - 30} more reasons in the reject file")
+            lines.append(f"            and {len(refused) - 30} more reasons")
+        if "rejects" in report:
+            lines.append(f"  every one of them: {report['rejects']}")
     if report["notes"]:
         lines += ["", "  notes"] + [f"  - {note}" for note in report["notes"]]
     verdict = "usable" if report["usable"] else "NOT usable: " + "; ".join(report["why"])

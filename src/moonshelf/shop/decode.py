@@ -19,6 +19,7 @@ Reason = Literal["missing", "truncated", "not an image", "too many pixels", "unr
 
 # Pillow warns about damaged metadata of pictures that decode well: thousands of lines in a real shop.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # we have a limit of our own
 
 PIXEL_LIMIT = 50_000_000
 """Default largest width x height: a 50-megapixel camera passes, a decompression bomb does not."""
@@ -30,7 +31,7 @@ _MENDS = {
     "missing": "add the file, or remove the id",
     "truncated": "copy the file again: its end is missing",
     "not an image": "use JPEG, PNG, WebP, GIF, BMP or TIFF",
-    "too many pixels": "make it smaller, or raise the pixel limit",
+    "too many pixels": "make it smaller",
     "unreadable": "open it and save it again as JPEG or PNG",
 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections.abc import Iterator
@@ -23,9 +22,9 @@ from moonshelf.shop.schema import ROW, SCHEMAS
 from moonshelf.shop.splits import assign_splits, count_leaks, drop_leaks, plain_text, query_keys
 from moonshelf.shop.stream import count_rows, image_files, image_rows
 from moonshelf.shop.tables import REJECTS, TableRead, empty_rejects, read_table, reject_rows
-from moonshelf.workspace import MANIFEST, digest, write_json, write_manifest
+from moonshelf.workspace import MANIFEST, digest, write_frame, write_json, write_manifest
 
-READER_VERSION = 1  # raise it when reading changes what a prepared folder holds
+READER_VERSION = 2  # raise it when reading changes what a prepared folder holds
 STAGE = "shop"
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".ppm")
 TABLES = tuple(name for name in SCHEMAS if name != "images")
@@ -52,19 +51,23 @@ class Reading:
 def fingerprint(source: Path, pixel_limit: int = PIXEL_LIMIT) -> str:
     """16 hex digits of the names, sizes and times of the input files, the pixel limit and the reader version.
 
-    Input files are the top-level tables and image files anywhere below; hidden folders and artefact
-    folders (those with a manifest) are no input. Cost: one ``stat`` a file, nothing is read.
+    Input files are the top-level tables and, unless there is a table of images, the files anywhere below; hidden
+    folders and artefact folders (those with a manifest) are no input. Cost: one ``stat`` a file, nothing is read.
     """
+    photos = not any((source / f"images{suffix}").exists() for suffix in SUFFIXES)
     files: list[tuple[str, int, int]] = []
     for top, folders, names in os.walk(source):
         if top != str(source) and MANIFEST in names:
             folders[:] = []
             continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        wanted = _IMAGE_SUFFIXES + (SUFFIXES if top == str(source) else ())
+        if top != str(source) and not photos:
+            folders[:] = []
+            continue
+        wanted = SUFFIXES + (_IMAGE_SUFFIXES if photos else ())
         for name in sorted(names):
             path = Path(top, name)
-            if name.lower().endswith(wanted) and path.is_file():
+            if (top != str(source) or name.lower().endswith(wanted)) and path.is_file():
                 stat = path.stat()
                 files.append((str(path.relative_to(source)), stat.st_size, stat.st_mtime_ns))
     return digest([READER_VERSION, str(source.resolve()), pixel_limit, files])
@@ -221,22 +224,13 @@ def _keys(frames: dict[str, pl.DataFrame], groups: dict[str, int]) -> Iterator[t
             pl.concat_str(pl.lit(c), name)
             for c, name in zip("tpc", ("test_id", "product_id", "creative_id"), strict=True)
         )
-        yield "creatives", frames["creatives"].select(pl.coalesce(test, product, own)).to_series()
-
-
-def write_frame(frame: pl.DataFrame, path: Path) -> None:
-    """Write a frame as Parquet.
-
-    Raises:
-        OSError: the disk is full (Polars reports that as an error of computation), or any other I/O error.
-    """
-    try:
-        frame.write_parquet(path)
-    except pl.exceptions.PolarsError as error:
-        for code in (errno.ENOSPC, errno.EDQUOT):
-            if f"os error {code}" in str(error):
-                raise OSError(code, os.strerror(code)) from error
-        raise
+        creatives, designs = frames["creatives"], frames.get("products")
+        if designs is not None:  # creatives of one design stay together
+            creatives = creatives.join(
+                designs.select("product_id", "spu_id"), on="product_id", how="left", maintain_order="left"
+            )
+            product = pl.coalesce(pl.concat_str(pl.lit("s"), "spu_id"), product)
+        yield "creatives", creatives.select(pl.coalesce(test, product, own).alias("key")).to_series()
 
 
 def _write(reading: Reading, out: Path, image_table: Path | None) -> None:

@@ -26,6 +26,13 @@ _DRIVE = re.compile(r"^[A-Za-z]:[\\/]|^\\\\")
 
 
 @dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A row that could not be read at all."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """One image on its way into the audit: bytes, or why there are none; ``path`` when it stays a file."""
 
@@ -48,8 +55,11 @@ def image_rows(path: Path) -> Iterator[Source]:
     """
     batches = {".parquet": _parquet_rows, ".csv": _csv_rows, ".jsonl": _jsonl_rows}[path.suffix]
     try:
-        for row, (image_id, data) in enumerate(batches(path), start=1):
-            yield _source(row, image_id, data)
+        for row, image_id, data in batches(path):
+            if isinstance(data, Unreadable):
+                yield Source("", None, data.reason, row)
+            else:
+                yield _source(row, image_id, data)
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
 
@@ -77,52 +87,86 @@ def _source(row: int, image_id: Any, data: Any) -> Source:
     return Source(name, data, "" if data else "missing", row)
 
 
-def _parquet_rows(path: Path) -> Iterator[tuple[Any, Any]]:
+Row = tuple[int, Any, Any]
+"""Number in the file from 1, image id, bytes."""
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
     # A buffered stream reads page by page: real tables come as one row group of any size.
     with pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20) as file:
         names = file.schema_arrow.names
         check_names(names, path)
         check_columns(names, SCHEMAS["images"], path)
+        row = 0
         for batch in file.iter_batches(batch_size=BATCH, columns=["image_id", "bytes"], use_threads=False):
             ids, data = batch.column("image_id"), batch.column("bytes")
             for i in range(batch.num_rows):
-                yield ids[i].as_py(), data[i].as_py()
+                row += 1
+                try:
+                    yield row, ids[i].as_py(), data[i].as_py()
+                except UnicodeDecodeError:
+                    yield row, None, Unreadable("not valid UTF-8")
 
 
-def _csv_rows(path: Path) -> Iterator[tuple[Any, Any]]:
+def _csv_rows(path: Path) -> Iterator[Row]:
     names = csv_header(path)
     check_columns(names, SCHEMAS["images"], path)
+    ragged: dict[int, str] = {}
+
+    def skip(bad: Any) -> str:
+        reason = f"{bad.actual_columns} fields where the header has {bad.expected_columns}"
+        ragged[len(ragged) if bad.number is None else bad.number - 1] = reason
+        return "skip"
+
     reader = pa_csv.open_csv(
         path,
         read_options=pa_csv.ReadOptions(use_threads=False, block_size=64 << 20),
-        parse_options=pa_csv.ParseOptions(newlines_in_values=True),
+        parse_options=pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
         convert_options=pa_csv.ConvertOptions(
             include_columns=["image_id", "bytes"],
-            column_types={"image_id": pa.string(), "bytes": pa.large_string()},
+            column_types={"image_id": pa.binary(), "bytes": pa.large_binary()},
+            check_utf8=False,
         ),
     )
+    row = 0
     with reader:
         for batch in reader:
-            yield from zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True)
+            for image_id, data in zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True):
+                row += 1
+                while row in ragged:
+                    yield row, None, Unreadable(ragged.pop(row))
+                    row += 1
+                try:
+                    yield (
+                        row,
+                        image_id.decode() if image_id else None,
+                        (data or b"").decode("ascii", "replace"),
+                    )
+                except UnicodeDecodeError:
+                    yield row, None, Unreadable("image_id is not valid UTF-8")
+    for row, reason in sorted(ragged.items()):
+        yield row, None, Unreadable(reason)
 
 
-def _jsonl_rows(path: Path) -> Iterator[tuple[Any, Any]]:
+def _jsonl_rows(path: Path) -> Iterator[Row]:
     seen: set[str] = set()
+    row = 0
     with path.open("rb") as handle:
         for line in handle:
             if not line.strip():
                 continue
+            row += 1
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 record = None
             if not isinstance(record, dict):
-                yield None, None
+                yield row, None, Unreadable("not a JSON object")
                 continue
             if not seen >= {"image_id", "bytes"}:
                 seen |= set(record)
                 check_columns(sorted(seen), SCHEMAS["images"], path)
-            yield record.get("image_id"), record.get("bytes")
+            yield row, record.get("image_id"), record.get("bytes")
 
 
 def image_files(root: Path, ids: Iterable[str]) -> Iterator[Source]:

@@ -51,10 +51,15 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
             handle.flush()
             os.fsync(handle.fileno())
         temporary.replace(path)
-    except (OSError, RuntimeError) as error:  # torch reports a short write as a RuntimeError
+    except (
+        OSError,
+        RuntimeError,
+    ) as error:  # torch's writer reports a short write as a RuntimeError of its own
         temporary.unlink(missing_ok=True)
-        full = isinstance(error, RuntimeError) or error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full:
+        short = isinstance(error, RuntimeError) and any(
+            w in str(error) for w in ("Writer", "inline_container")
+        )
+        if short or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
             raise full_disk(error if isinstance(error, OSError) else OSError(str(error)), path) from error
         raise
 

@@ -129,7 +129,8 @@ class _Run(Generic[BatchT]):
         self.every = max(1, round(stage.loop.evaluate_every * stage.steps_per_epoch))
         self.optimiser = make_optimiser(encoder, stage.parameters(), stage.optim)
         # the version covers shape and starting weights: a checkpoint of another start is refused
-        self.key = digest([stage.name, stage.identity(), encoder.version])
+        asked = getattr(validate, "identity", "")  # the best so far counts on the same val queries alone
+        self.key = digest([stage.name, stage.identity(), encoder.version, asked])
         self.best: tuple[float, ...] = ()
         self.best_model: dict[str, Tensor] | None = None
         self.stale = 0
@@ -186,6 +187,14 @@ class _Run(Generic[BatchT]):
         else:
             self.stale += 1
 
+    def _finite(self, what: str, value: Tensor, step: int) -> None:
+        if not bool(torch.isfinite(value)):
+            raise InputError(
+                f"the {what} of {self.stage.name} is {value.item()} at step {step}",
+                where=str(self.folder),
+                mend="lower the learning rates (optim.*_lr), or use precision fp32",
+            )
+
     def step(self, step: int, batch: BatchT) -> dict[str, float]:
         """One optimiser step; what to log."""
         optim = self.stage.optim
@@ -195,16 +204,12 @@ class _Run(Generic[BatchT]):
         device = self.encoder.class_anchors.device.type
         with torch.autocast(device, torch.bfloat16, enabled=optim.precision == "bf16"):
             loss, values = self.stage.loss(self.encoder, batch, step)
-        if not bool(torch.isfinite(loss)):
-            raise InputError(
-                f"the loss of {self.stage.name} is {loss.item()} at step {step}",
-                where=str(self.folder),
-                mend="lower the learning rates (optim.*_lr), or use precision fp32",
-            )
+        self._finite("loss", loss, step)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, optim.clip)
+        self._finite("gradient", norm, step)
         self.optimiser.step()
         return {"loss": loss.item(), "gradient_norm": float(norm), "rate": share, **values}
 

@@ -10,21 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 from torch import Tensor, nn
 
 from moonshelf.encoder import CompactEncoder, Item, collate, product_text
-from moonshelf.errors import TooLittleData
 from moonshelf.shop.shop import Shop
-from moonshelf.shop.splits import plain_text
 from moonshelf.training.config import PosttrainConfig, PretrainConfig
-from moonshelf.training.guard import barred_photos, held_hashes, held_texts
 from moonshelf.training.loop import TrainResult, Validate, train
 from moonshelf.training.losses import info_nce, matryoshka, nt_xent
 from moonshelf.training.memory import ProductMemory
+from moonshelf.training.pairs import SearchPairs
 from moonshelf.training.photos import PhotoReader
-from moonshelf.training.pretrain import Pretrain, PretrainBatch, numbers, photos_batch
+from moonshelf.training.pretrain import Pretrain, PretrainBatch, photos_batch
 from moonshelf.training.sampler import epoch_order, grouped_batches, step_seed
 from moonshelf.training.views import random_views
 from moonshelf.types import ProductBatch
@@ -35,7 +32,7 @@ class PosttrainBatch:
     """Queries, the products they led to, and second views of the query photos for joint self-supervision."""
 
     queries: ProductBatch
-    query_products: Tensor  # [B] int64, product number
+    rows: np.ndarray  # [B] int64, pair numbers
     products: ProductBatch
     product_numbers: Tensor  # [P] int64, distinct
     second: ProductBatch  # [S] other views of the first S query photos; empty unless joint
@@ -48,7 +45,8 @@ class Posttrain:
 
     Negatives are the other products of the batch and the product memory. Products of one SPU or duplicate
     group are no negatives of each other. ``category_negatives``: ``same`` fills batches from one category
-    (hard negatives), ``other`` takes a query's own category out of its negatives (no false ones).
+    (hard negatives), ``other`` takes a query's own category out of its negatives (no false ones; products
+    without a category stay in).
 
     With ``replay`` every step also takes a small batch of stage one over all shops, those without searches too:
     rehearsal, so that one encoder stays good for shops whose behaviour is not known (our design).
@@ -64,64 +62,19 @@ class Posttrain:
         if config.replay > 0:
             first = PretrainConfig(batch=config.replay_batch, view_size=config.view_size, view=config.view)
             self.replay = Pretrain(shops, encoder, first, seed)
-        shops = [s for s in shops if s.searches is not None]
         self.optim, self.loop = config.optim, config.loop
         self._widths, self._max_tokens = encoder.widths, encoder.config.max_tokens
         self._max_images = encoder.config.max_images
-        self._shops = list(shops)
-        self._product_ids: list[tuple[int, str]] = []
-        self._queries: list[tuple[int, str | None, str | None]] = []  # shop, image, text
-        rows: list[int] = []
-        groups: list[int] = []
-        categories: list[str] = []
-        hashes, texts = held_hashes(shops, creatives=False), held_texts(shops)
-        for number, shop in enumerate(shops):
-            base, leak = max(groups, default=-1) + 1, shop.leak_groups()
-            if shop.products is None:
-                continue
-            ids = shop.products["product_id"].to_list()
-            index = {p: i + len(self._product_ids) for i, p in enumerate(ids)}
-            self._product_ids += [(number, p) for p in ids]
-            groups += [base + leak[p] for p in ids]
-            categories += [f"{number} {c}" for c in shop.products["category"].fill_null("")]
-            empty = {p for p in ids if not (shop.product(p).image_ids or product_text(shop.product(p)))}
-            barred = barred_photos(shop, hashes)
-            for product, image, text in self._pairs(shop):
-                held = image in barred or (image is None and plain_text(text) in texts)
-                if product in empty or held:  # held: asked in val or test, here or in another shop
-                    continue
-                rows.append(index[product])
-                self._queries.append((number, image, text))
-        if len(rows) < 2:
-            raise TooLittleData(
-                f"only {len(rows)} searches to learn from in split train",
-                where=", ".join(str(shop.source) for shop in shops),
-                mend="add rows to the table searches, or leave posttrain out with --set stages=pretrain",
-            )
-        self.pair_products = np.asarray(rows, dtype=np.int64)
-        self.groups = torch.tensor(groups)
-        codes = numbers(categories)[0]
-        self.categories = torch.from_numpy(codes)
-        self._pair_categories = codes[self.pair_products]
+        self.pairs = SearchPairs(shops)
+        self._categories = self.pairs.categories.numpy()[self.pairs.product_of]
         self.reader = PhotoReader([shop.images for shop in shops], config.view_size)
-        self._take = min(config.pairs or len(rows), len(rows))
+        self._take = min(config.pairs or len(self.pairs), len(self.pairs))
         self._epoch_batches = lru_cache(maxsize=2)(self._make_epoch)
         self.steps_per_epoch = len(self._epoch_batches(0))
         self._fingerprints = [shop.fingerprint for shop in shops]
         self.scale = nn.Parameter(torch.tensor(math.log(config.scale)))
-        slots = min(config.memory, len(self._product_ids))
+        slots = min(config.memory, len(self.pairs.products))
         self.memory = ProductMemory(slots, encoder.width)
-
-    @staticmethod
-    def _pairs(shop: Shop) -> list[tuple[str, str | None, str | None]]:
-        if shop.searches is None:
-            return []
-        train_rows = shop.searches.filter(pl.col("split") == "train")
-        return [
-            (row["product_id"], row["query_image_id"], row["query_text"])
-            for row in train_rows.select("product_id", "query_image_id", "query_text").iter_rows(named=True)
-            if row["query_image_id"] or row["query_text"]
-        ]
 
     def identity(self) -> dict[str, Any]:
         """See :class:`moonshelf.training.loop.Stage`."""
@@ -129,10 +82,10 @@ class Posttrain:
         return {"shops": self._fingerprints, "seed": self.seed, "config": asdict(self.config), **replay}
 
     def _make_epoch(self, epoch: int) -> list[np.ndarray]:
-        order = epoch_order(len(self.pair_products), self._take, self.seed, self.name, epoch)
+        order = epoch_order(len(self.pairs), self._take, self.seed, self.name, epoch)
         return grouped_batches(
-            self.pair_products,
-            self._pair_categories,
+            self.pairs.product_of,
+            self._categories,
             order,
             batch=self.config.batch,
             per_product=self.config.queries_per_product,
@@ -142,11 +95,13 @@ class Posttrain:
 
     def _query_batch(self, rows: np.ndarray, generator: torch.Generator) -> tuple[ProductBatch, Tensor]:
         config = self.config
-        with_photo = [i for i, r in enumerate(rows) if self._queries[r][1] is not None]
-        addresses = [(self._queries[rows[i]][0], str(self._queries[rows[i]][1])) for i in with_photo]
+        with_photo = [i for i, r in enumerate(rows) if self.pairs.queries[r][1] is not None]
+        addresses = [
+            (self.pairs.queries[rows[i]][0], str(self.pairs.queries[rows[i]][1])) for i in with_photo
+        ]
         pixels = self.reader.read(addresses)
         views = random_views(pixels, config.view_size, config.view, generator)
-        texts = [self._queries[r][2] or "" for r in rows]
+        texts = [self.pairs.queries[r][2] or "" for r in rows]
         return self._with_views(texts, views, torch.tensor(with_photo, dtype=torch.int64)), pixels
 
     def _with_views(self, texts: Sequence[str], views: Tensor, owner: Tensor) -> ProductBatch:
@@ -168,14 +123,10 @@ class Posttrain:
         addresses: list[tuple[int, str]] = []
         owner: list[int] = []
         for i, number in enumerate(products):
-            shop, product_id = self._product_ids[number]
-            product = self._shops[shop].product(product_id)
-            text = product_text(product)
-            photo = (
-                product.image_ids[int(pick[i] * min(len(product.image_ids), self._max_images))]
-                if product.image_ids
-                else None
-            )
+            shop, product_id = self.pairs.products[number]
+            text = product_text(self.pairs.shops[shop].product(product_id))
+            photos = self.pairs.photos(number)[: self._max_images]
+            photo = photos[int(pick[i] * len(photos))] if photos else None
             if photo is not None and text and drop[i] < config.modality_dropout:
                 photo, text = (photo, "") if drop[i] < config.modality_dropout / 2 else (None, text)
             texts.append(text)
@@ -192,7 +143,7 @@ class Posttrain:
         rows = batches[at % len(batches)]
         generator = torch.Generator().manual_seed(step_seed(self.seed, self.name, epoch, at))
         queries, pixels = self._query_batch(rows, generator)
-        products = np.unique(self.pair_products[rows])
+        products = np.unique(self.pairs.product_of[rows])
         product_batch = self._product_batch(products, generator)
         joint = self.config.self_weight > 0
         second = random_views(
@@ -200,21 +151,13 @@ class Posttrain:
         )
         return PosttrainBatch(
             queries=queries,
-            query_products=torch.from_numpy(self.pair_products[rows]),
+            rows=rows,
             products=product_batch,
             product_numbers=torch.from_numpy(products),
             second=photos_batch(second),
             second_of=queries.owner[: len(second)],
             replay=self.replay.prepare(step) if self.replay else None,
         )
-
-    def masks(self, queries: Tensor, products: Tensor) -> tuple[Tensor, Tensor]:
-        """Positive and negative pairs ``[B, P]`` of product numbers; pairs in neither take no part."""
-        positive = queries[:, None] == products[None]
-        negative = self.groups[queries][:, None] != self.groups[products][None]
-        if self.config.category_negatives == "other":
-            negative &= self.categories[queries][:, None] != self.categories[products][None]
-        return positive, negative
 
     def loss(
         self, encoder: CompactEncoder, batch: PosttrainBatch, step: int
@@ -228,14 +171,17 @@ class Posttrain:
         candidate_numbers = torch.cat((batch.product_numbers, remembered_numbers[fresh]))
         scale = self.scale.exp().clamp(max=100)
         smoothing = self.config.label_smoothing
-        positive, negative = (m.to(device) for m in self.masks(batch.query_products, candidate_numbers))
+        own = self.config.category_negatives != "other"
+        positive, negative = (
+            m.to(device) for m in self.pairs.masks(batch.rows, candidate_numbers, own_category=own)
+        )
         there = matryoshka(
             lambda q, c: info_nce(q, c, positive, negative, scale, smoothing),
             (queries, candidates),
             self._widths,
         )
         positive_t, negative_t = (
-            m.T.to(device) for m in self.masks(batch.query_products, batch.product_numbers)
+            m.T.to(device) for m in self.pairs.masks(batch.rows, batch.product_numbers, own_category=own)
         )
         back = matryoshka(
             lambda p, q: info_nce(p, q, positive_t, negative_t, scale, smoothing),
@@ -250,8 +196,7 @@ class Posttrain:
             "negatives": float(negative.float().sum(1).mean()),
         }
         if self.config.query_weight:
-            peer, other = (m.to(device) for m in self.masks(batch.query_products, batch.query_products))
-            peer = peer & ~torch.eye(len(peer), dtype=torch.bool, device=device)
+            peer, other = (m.to(device) for m in self.pairs.peers(batch.rows, own_category=own))
             among = matryoshka(
                 lambda a, b: info_nce(a, b, peer, other, scale, smoothing), (queries, queries), self._widths
             )
@@ -259,7 +204,8 @@ class Posttrain:
             values["query_to_query"] = among.item()
         if len(batch.second_of) > 1:
             first, second = queries[batch.second_of.to(device)], encoder(batch.second.to(device))
-            groups = self.groups[batch.query_products[batch.second_of]].to(device)
+            acted_on = torch.from_numpy(self.pairs.product_of[batch.rows])[batch.second_of]
+            groups = self.pairs.groups[acted_on].to(device)
             views = matryoshka(lambda a, b: nt_xent(a, b, groups, scale), (first, second), self._widths)
             total = total + self.config.self_weight * views
             values["self"] = views.item()
@@ -304,7 +250,7 @@ def posttrain(
     Extra shops without searches take part in the replay alone, when there is one.
 
     Raises:
-        TooLittleData: there are not two searches.
+        TooLittleData: fewer than two searches, or all for one design.
         InputError: the checkpoint belongs to other settings.
     """
     stage = Posttrain([shop, *extra], encoder, config, seed)

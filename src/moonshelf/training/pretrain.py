@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from moonshelf.encoder import CompactEncoder, Item, collate, product_text
 from moonshelf.errors import TooLittleData
+from moonshelf.shop.duplicates import Sets
 from moonshelf.shop.shop import Shop
 from moonshelf.training.config import PretrainConfig
 from moonshelf.training.guard import barred_photos, held_hashes
@@ -65,6 +66,7 @@ class Pretrain:
                 where=str(shops[0].source),
                 mend="add photos, or leave pretrain out with --set stages=posttrain",
             )
+        self._text_groups = self._join_texts()
         self.reader = PhotoReader([shop.images for shop in shops], config.view_size)
         with_text = np.array([bool(text) for text in self.texts])
         self._texted, self._bare = np.flatnonzero(with_text), np.flatnonzero(~with_text)
@@ -105,6 +107,14 @@ class Pretrain:
                 self.texts.append("")
                 self.groups.append(first + numbered.setdefault(near, len(numbered)))
 
+    def _join_texts(self) -> np.ndarray:
+        """Groups for image-text alignment: also products with the very same text are no negatives of each other."""
+        sets, first = Sets(len(self.photos)), dict[str | int, int]()
+        for i, (text, group) in enumerate(zip(self.texts, self.groups, strict=True)):
+            for key in (group, text) if text else (group,):
+                sets.join(first.setdefault(key, i), i)
+        return np.asarray([sets.find(i) for i in range(len(self.photos))], dtype=np.int64)
+
     def identity(self) -> dict[str, Any]:
         """See :class:`moonshelf.training.loop.Stage`."""
         return {"shops": self._fingerprints, "seed": self.seed, "config": asdict(self.config)}
@@ -136,7 +146,7 @@ class Pretrain:
             ),
             texted=torch.tensor(texted, dtype=torch.int64),
             groups=groups,
-            text_groups=groups[torch.tensor(texted, dtype=torch.int64)],
+            text_groups=torch.from_numpy(self._text_groups[rows[texted]]),
         )
 
     def loss(
@@ -200,10 +210,3 @@ def pretrain(
     """
     stage = Pretrain([shop, *extra], encoder, config, seed)
     return train(encoder, stage, folder, validate=validate, resume=resume)
-
-
-def numbers(values: Sequence[str]) -> tuple[np.ndarray, int]:
-    """Consecutive int64 codes of strings in order of first appearance, and how many there are."""
-    codes: dict[str, int] = {}
-    out = np.asarray([codes.setdefault(value, len(codes)) for value in values], dtype=np.int64)
-    return out, len(codes)
