@@ -4,7 +4,7 @@
 
 1. `alone`: `moonshelf run` on SHOP (or, with --alone, the work folder of a run that was made before).
 2. `together`: the same recipe with the extra shops: their photos and texts in pretrain, and in posttrain as replay.
-   Where an extra shop has titles, `--asked` of its products (seeded) are taken out of it first.
+   Where an extra shop has titles, `--asked` of its products (seeded, designs whole) are taken out of it first.
 3. Image search on SHOP's test split with both, and the paired difference; title -> photo among the products taken
    out (photos alone in the gallery), with both: what the second encoder knows that the first does not.
 
@@ -25,6 +25,7 @@ from moonshelf.evaluation.image_search import image_search, text_search
 from moonshelf.evaluation.metrics import hits_at, paired_difference
 from moonshelf.evaluation.result import OURS
 from moonshelf.shop.shop import Shop, open_shop
+from moonshelf.shop.splits import product_disjoint
 
 REPLAY = ["posttrain.replay=0.5", "pretrain.photos=6000"]
 
@@ -35,7 +36,9 @@ def take_out(shop: Path, asked: int, out: Path, seed: int) -> tuple[Path, Path |
     titled = products is not None and products["title"].str.len_chars().sum() > 0
     if products is None or not titled or "image_ids" not in products.columns:
         return shop, None
-    held = products.filter(pl.col("title").str.len_chars() > 0).sample(asked, seed=seed)
+    named = products.filter(pl.col("title").str.len_chars() > 0)["product_id"].to_list()
+    apart = product_disjoint(named, open_shop(shop).leak_groups(), asked / len(named), seed)
+    held = products.filter(pl.col("product_id").is_in(list(apart)))
     rest = products.filter(~pl.col("product_id").is_in(held["product_id"].implode()))
     images = pl.read_parquet(shop / "images.parquet")
     taken = images.filter(pl.col("image_id").is_in(held["image_ids"].explode().implode()))
