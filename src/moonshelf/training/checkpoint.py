@@ -29,6 +29,7 @@ class Checkpoint:
     model: dict[str, Tensor]
     stage: dict[str, Tensor]
     optimiser: dict[str, Any]
+    average: dict[str, Tensor] | None = None  # running mean of the weights
     best_model: dict[str, Tensor] | None = None
     best: tuple[float, ...] = ()
     stale: int = 0  # evaluations since the best one

@@ -18,6 +18,9 @@ class OptimConfig:
     weight_decay: float = 0.05
     warmup: float = 0.05  # share of all steps
     clip: float = 5.0  # largest gradient norm
+    average: float = (
+        0.99  # decay of the running mean of the weights that is validated and kept; 0: the weights themselves
+    )
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16 autocast: pays on GPUs; on CPUs measure first
 
 

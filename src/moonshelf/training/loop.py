@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -131,6 +132,9 @@ class _Run(Generic[BatchT]):
         # the version covers shape and starting weights: a checkpoint of another start is refused
         asked = getattr(validate, "identity", "")  # the best so far counts on the same val queries alone
         self.key = digest([stage.name, stage.identity(), encoder.version, asked])
+        self.mean: dict[str, Tensor] | None = None
+        if stage.optim.average:
+            self.mean = {k: v.detach().clone() for k, v in encoder.named_parameters() if v.requires_grad}
         self.best: tuple[float, ...] = ()
         self.best_model: dict[str, Tensor] | None = None
         self.stale = 0
@@ -150,6 +154,9 @@ class _Run(Generic[BatchT]):
         self.encoder.load_state_dict(found.model)
         self.optimiser.load_state_dict(found.optimiser)
         self.stage.load_state(found.stage)
+        if self.mean is not None and found.average is not None:
+            for name, value in self.mean.items():
+                value.copy_(found.average[name])
         self.best, self.best_model = tuple(found.best), found.best_model
         self.stale, self.history, self.before = found.stale, found.history, found.seconds
         return found.step
@@ -163,6 +170,7 @@ class _Run(Generic[BatchT]):
                 model=self.encoder.state_dict(),
                 stage=self.stage.state(),
                 optimiser=self.optimiser.state_dict(),
+                average=self.mean,
                 best_model=self.best_model,
                 best=self.best,
                 stale=self.stale,
@@ -174,10 +182,14 @@ class _Run(Generic[BatchT]):
         self.saved_at = time.monotonic()
 
     def evaluate(self, step: int, log: RunLog) -> None:
-        """Validate, keep the best weights."""
+        """Validate the running mean of the weights, keep the best one."""
         if self.validate is None:
             return
-        values = self.validate(self.encoder)
+        with self.averaged():
+            values = self.validate(self.encoder)
+            self._judge(step, values, log)
+
+    def _judge(self, step: int, values: dict[str, float], log: RunLog) -> None:
         log.write(step, "val", values)
         self.history.append({"step": float(step), **values})
         score = tuple(values.values())
@@ -195,6 +207,35 @@ class _Run(Generic[BatchT]):
                 mend="lower the learning rates (optim.*_lr), or use precision fp32",
             )
 
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The encoder with the mean of its weights (Polyak averaging); its own come back at the end."""
+        if self.mean is None:
+            yield
+            return
+        own = {k: v.detach().clone() for k, v in self.encoder.named_parameters() if k in self.mean}
+        self.put(self.mean)
+        try:
+            yield
+        finally:
+            self.put(own)
+
+    @torch.no_grad()
+    def put(self, weights: dict[str, Tensor]) -> None:
+        for name, parameter in self.encoder.named_parameters():
+            if name in weights:
+                parameter.copy_(weights[name])
+
+    @torch.no_grad()
+    def _follow(self, step: int) -> None:
+        """``mean += (1 - decay) (weights - mean)``; the decay grows from .1, so the start is soon forgotten."""
+        if self.mean is None:
+            return
+        decay = min(self.stage.optim.average, (1 + step) / (10 + step))
+        names = [k for k in self.mean]
+        now = dict(self.encoder.named_parameters())
+        torch._foreach_lerp_([self.mean[k] for k in names], [now[k] for k in names], 1 - decay)
+
     def step(self, step: int, batch: BatchT) -> dict[str, float]:
         """One optimiser step; what to log."""
         optim = self.stage.optim
@@ -211,6 +252,7 @@ class _Run(Generic[BatchT]):
         norm = torch.nn.utils.clip_grad_norm_(parameters, optim.clip)
         self._finite("gradient", norm, step)
         self.optimiser.step()
+        self._follow(step)
         return {"loss": loss.item(), "gradient_norm": float(norm), "rate": share, **values}
 
 
@@ -228,7 +270,9 @@ def train(
         encoder: trained in place; at the end it holds the weights that were best on val.
         stage: see :class:`Stage`.
         folder: gets ``checkpoint.pt`` (removed at the end by the caller), ``log.jsonl``, TensorBoard files.
-        validate: metrics on val; None trains to the last step and keeps the last weights.
+        validate: metrics on val; None trains to the last step and keeps the last weights. What is validated and
+            kept is the running mean of the weights (Polyak and Juditsky 1992), unless ``optim.average`` is 0: it
+            swings less from one validation to the next than the weights do.
         resume: False starts again even if there is a checkpoint.
 
     On a CPU with the same number of threads, a run that was killed and resumed ends with the same bytes
@@ -269,6 +313,8 @@ def train(
     encoder.eval()
     if run.best_model is not None:
         encoder.load_state_dict(run.best_model)
+    elif run.mean is not None:
+        run.put(run.mean)
     best = max(run.history, key=lambda r: tuple(v for k, v in r.items() if k != "step"), default={})
     return TrainResult(step + 1, run.seconds(), best, run.history, stopped)
 
