@@ -16,7 +16,7 @@ from moonshelf.config import as_dict, config_hash, override
 from moonshelf.encoder import CompactEncoder, load_encoder, save_encoder
 from moonshelf.errors import InputError, TooLittleData
 from moonshelf.evaluation.image_search import search_recall
-from moonshelf.evaluation.queries import Kind
+from moonshelf.evaluation.queries import Kind, build_gallery
 from moonshelf.evaluation.result import OURS, SearchResult
 from moonshelf.progress import duration, say
 from moonshelf.recipes import RunConfig, check_settings, recipe
@@ -157,24 +157,31 @@ def run(
         pipeline.stopwatch(timings, stage, begun)
 
     begun = time.monotonic()
-    results: dict[str, dict[str, Any]] = {}
-    for name, folder in folders.items():
-        encoder = CompactEncoder.untrained(config.encoder) if folder == "compact" else load_encoder(folder)
-        found = _evaluated(work, name, shop, encoder, config, noise, baselines=name == [*folders][-1])
-        results |= {f"{kind} search, {name}": result for kind, result in found.items()}
-    pipeline.stopwatch(timings, "evaluate", begun)
-
-    begun = time.monotonic()
     if start == "compact":
         encoder = CompactEncoder.untrained(config.encoder)
         with workspace.atomic_folder(work / "encoder", ("encoder.json",)) as out:
             save_encoder(encoder, out)
     else:
         encoder = load_encoder(pipeline.publish_encoder(Path(start), work))
-    embed_shop(
+    shelf = embed_shop(
         shop, encoder.to(pipeline.device()), work / "shelf", dim=config.shelf.dim, dtype=config.shelf.dtype
     )
     pipeline.stopwatch(timings, "embed", begun)
+
+    begun = time.monotonic()
+    results: dict[str, dict[str, Any]] = {}
+    for name, folder in folders.items():
+        last = name == [*folders][-1]
+        if not last:
+            encoder = (
+                CompactEncoder.untrained(config.encoder) if folder == "compact" else load_encoder(folder)
+            )
+        else:
+            encoder = load_encoder(work)
+        rows = shelf_rows(shelf, shop, encoder) if last and not noise else None
+        found = _evaluated(work, name, shop, encoder, config, noise, baselines=last, rows=rows)
+        results |= {f"{kind} search, {name}": result for kind, result in found.items()}
+    pipeline.stopwatch(timings, "evaluate", begun)
 
     begun = time.monotonic()
     settings = {**as_dict(config), "hash": config_hash(config), "torch_threads": torch.get_num_threads()}
@@ -201,14 +208,17 @@ def _evaluated(
     noise: Sequence[Shop],
     *,
     baselines: bool,
+    rows: np.ndarray | None,
 ) -> dict[str, dict[str, Any]]:
-    """Results by kind of query in ``work/evaluation``, made again only when encoder, shop or settings changed."""
+    """Results by kind of query in ``work/evaluation``, made again only when encoder, shop or settings changed.
+
+    ``rows``: the gallery's vectors where they are known already; else they are made once for both kinds of query.
+    """
     limits = as_dict(config.evaluation)
     key = workspace.digest(
         [encoder.version, shop.fingerprint, [s.fingerprint for s in noise], limits, baselines, config.seed]
     )
     kinds: tuple[Kind, ...] = ("image", "text")
-    rows: np.ndarray | None = None  # the gallery is embedded once for both kinds of query
     out: dict[str, dict[str, Any]] = {}
     for kind in kinds:
         if not has_searches(shop, config.evaluation.split, kind):
@@ -236,6 +246,17 @@ def _evaluated(
             workspace.write_json(path, {**held, "key": key})
         out[kind] = held
     return out
+
+
+def shelf_rows(shelf: Shelf, shop: Shop, encoder: CompactEncoder) -> np.ndarray | None:
+    """The shelf's vectors as the gallery of an evaluation, where they are the very same; else None."""
+    same = (shelf.encoder_version, shelf.dtype, shelf.dim) == (encoder.version, "f32", encoder.width)
+    if (
+        not same
+        or tuple(shelf.product_ids) != build_gallery(shop, (), max_images=encoder.config.max_images).ids
+    ):
+        return None
+    return shelf.rows()
 
 
 def open_shelf(path: Path) -> tuple[Shelf, Path]:

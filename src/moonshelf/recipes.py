@@ -53,9 +53,11 @@ def thorough() -> RunConfig:
     base = laptop()
     return replace(
         base,
-        encoder=replace(base.encoder, image_size=192),
+        encoder=replace(base.encoder, image_size=224),
         pretrain=replace(base.pretrain, loop=LoopConfig(epochs=2.0)),
-        posttrain=replace(base.posttrain, loop=LoopConfig(epochs=18.0, evaluate_every=2.0)),
+        posttrain=replace(
+            base.posttrain, final_view_size=192, loop=LoopConfig(epochs=18.0, evaluate_every=2.0)
+        ),
     )
 
 
@@ -139,12 +141,14 @@ def check_settings(config: RunConfig) -> None:
         "posttrain.query_weight": post.query_weight,
         "posttrain.self_weight": post.self_weight,
         "posttrain.replay": post.replay,
+        "posttrain.final_view_size": post.final_view_size,
         "evaluation.test_queries": limits.test_queries,
     }
     shares = {
         "pretrain.text_share": pre.text_share,
         "posttrain.modality_dropout": post.modality_dropout,
         "posttrain.label_smoothing": post.label_smoothing,
+        "posttrain.final_share": post.final_share,
     }
     for key, value in above_zero.items():
         if not value > 0:

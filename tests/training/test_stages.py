@@ -210,3 +210,33 @@ def test_replay_draws_on_shops_without_searches_and_survives_a_restart(
     again = Posttrain([shop, lent], encoder, settings, 0)
     again.load_state(stage.state())
     assert [p.item() for p in again.parameters()] == [p.item() for p in stage.parameters()]
+
+
+def test_the_last_steps_see_larger_views(shop: Shop, encoder: CompactEncoder) -> None:
+    settings = replace(POST, final_view_size=96, final_share=0.5)
+    stage = Posttrain([shop], encoder, settings, 0)  # six steps
+    assert [stage.view_size(step) for step in range(6)] == [64] * 3 + [96] * 3
+    for step, side in ((2, 64), (3, 96)):
+        batch = stage.prepare(step)
+        assert batch.queries.images.shape[-1] == batch.products.images.shape[-1] == side
+
+
+def test_the_running_mean_is_validated_and_kept(shop: Shop, encoder: CompactEncoder, tmp_path: Path) -> None:
+    raw: list[dict[str, torch.Tensor]] = []
+
+    class Recorder(Posttrain):
+        def loss(self, model, batch, step):  # the weights before each step
+            raw.append(weights(model))
+            return super().loss(model, batch, step)
+
+    start = weights(encoder)
+    stage = Recorder([shop], encoder, replace(POST, loop=replace(LOOP, max_steps=4)), 0)
+    train(encoder, stage, tmp_path)
+    mean = start["grid_project.weight"].clone()
+    for step in range(3):  # the last step's weights are seen through the result alone
+        mean += (1 - (1 + step) / (10 + step)) * (raw[step + 1]["grid_project.weight"] - mean)
+    kept = encoder.state_dict()["grid_project.weight"]
+    last = mean + (kept - mean) / (1 - 4 / 13)  # solved for the weights after step 4
+    assert not torch.allclose(kept, raw[3]["grid_project.weight"], atol=1e-6)
+    moved = (last - raw[3]["grid_project.weight"]).abs().max()
+    assert 0 < moved < 3 * OPTIM.head_lr  # one step of Adam from the weights before it

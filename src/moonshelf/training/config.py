@@ -64,6 +64,8 @@ class PosttrainConfig:
         default_factory=lambda: ViewConfig(min_area=0.6, rotate=10.0, erase=0.0, blur=0.0, light=0.2)
     )
     view_size: int = 160
+    final_view_size: int = 0  # views of the last steps, larger ones: progressive resizing; 0: as before
+    final_share: float = 0.25  # of all steps
     batch: int = 64  # queries
     queries_per_product: int = 1  # 2 or 3 encode fewer product photos a step, and learn less from it
     pairs: int = 0  # queries an epoch, drawn at random; 0: all of them

@@ -103,6 +103,11 @@ def rate_at(step: int, total: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - first) / max(1, total - first)))
 
 
+def total_steps(loop: LoopConfig, steps_per_epoch: int) -> int:
+    """Optimiser steps of a stage."""
+    return loop.max_steps or max(1, round(loop.epochs * steps_per_epoch))
+
+
 def _prefetched(stage: Stage[BatchT], first: int, last: int) -> Iterator[tuple[int, BatchT]]:
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as pool:
         waiting: list[Future[BatchT]] = [
@@ -126,7 +131,7 @@ class _Run(Generic[BatchT]):
         self, encoder: CompactEncoder, stage: Stage[BatchT], folder: Path, validate: Validate | None
     ) -> None:
         self.encoder, self.stage, self.folder, self.validate = encoder, stage, folder, validate
-        self.total = stage.loop.max_steps or max(1, round(stage.loop.epochs * stage.steps_per_epoch))
+        self.total = total_steps(stage.loop, stage.steps_per_epoch)
         self.every = max(1, round(stage.loop.evaluate_every * stage.steps_per_epoch))
         self.optimiser = make_optimiser(encoder, stage.parameters(), stage.optim)
         # the version covers shape and starting weights: a checkpoint of another start is refused

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from moonshelf.encoder import CompactEncoder, Item, collate, product_text
 from moonshelf.shop.shop import Shop
 from moonshelf.training.config import PosttrainConfig, PretrainConfig
-from moonshelf.training.loop import TrainResult, Validate, train
+from moonshelf.training.loop import TrainResult, Validate, total_steps, train
 from moonshelf.training.losses import info_nce, matryoshka, nt_xent
 from moonshelf.training.memory import ProductMemory
 from moonshelf.training.pairs import SearchPairs
@@ -67,10 +67,12 @@ class Posttrain:
         self._max_images = encoder.config.max_images
         self.pairs = SearchPairs(shops)
         self._categories = self.pairs.categories.numpy()[self.pairs.product_of]
-        self.reader = PhotoReader([shop.images for shop in shops], config.view_size)
+        sizes = {config.view_size, config.final_view_size or config.view_size}
+        self._readers = {size: PhotoReader([shop.images for shop in shops], size) for size in sizes}
         self._take = min(config.pairs or len(self.pairs), len(self.pairs))
         self._epoch_batches = lru_cache(maxsize=2)(self._make_epoch)
         self.steps_per_epoch = len(self._epoch_batches(0))
+        self._total = total_steps(config.loop, self.steps_per_epoch)
         self._fingerprints = [shop.fingerprint for shop in shops]
         self.scale = nn.Parameter(torch.tensor(math.log(config.scale)))
         slots = min(config.memory, len(self.pairs.products))
@@ -93,14 +95,23 @@ class Posttrain:
             rng=np.random.default_rng(step_seed(self.seed, "posttrain batches", epoch)),
         )
 
-    def _query_batch(self, rows: np.ndarray, generator: torch.Generator) -> tuple[ProductBatch, Tensor]:
+    def view_size(self, step: int) -> int:
+        """Side of the views of a step: small ones are cheap to learn from, the last ones come close to use."""
+        final = self.config.final_view_size
+        return (
+            final if final and step >= (1 - self.config.final_share) * self._total else self.config.view_size
+        )
+
+    def _query_batch(
+        self, rows: np.ndarray, size: int, generator: torch.Generator
+    ) -> tuple[ProductBatch, Tensor]:
         config = self.config
         with_photo = [i for i, r in enumerate(rows) if self.pairs.queries[r][1] is not None]
         addresses = [
             (self.pairs.queries[rows[i]][0], str(self.pairs.queries[rows[i]][1])) for i in with_photo
         ]
-        pixels = self.reader.read(addresses)
-        views = random_views(pixels, config.view_size, config.view, generator)
+        pixels = self._readers[size].read(addresses)
+        views = random_views(pixels, size, config.view, generator)
         texts = [self.pairs.queries[r][2] or "" for r in rows]
         return self._with_views(texts, views, torch.tensor(with_photo, dtype=torch.int64)), pixels
 
@@ -115,7 +126,7 @@ class Posttrain:
         ids[present], mask[present] = packed.ids, packed.mask
         return ProductBatch(len(texts), views, owner, ids, mask)
 
-    def _product_batch(self, products: np.ndarray, generator: torch.Generator) -> ProductBatch:
+    def _product_batch(self, products: np.ndarray, size: int, generator: torch.Generator) -> ProductBatch:
         config = self.config
         drop = torch.rand(len(products), generator=generator)
         pick = torch.rand(len(products), generator=generator)
@@ -133,7 +144,7 @@ class Posttrain:
             if photo is not None:
                 addresses.append((shop, photo))
                 owner.append(i)
-        views = random_views(self.reader.read(addresses), config.view_size, config.product_view, generator)
+        views = random_views(self._readers[size].read(addresses), size, config.product_view, generator)
         return self._with_views(texts, views, torch.tensor(owner, dtype=torch.int64))
 
     def prepare(self, step: int) -> PosttrainBatch:
@@ -142,13 +153,12 @@ class Posttrain:
         batches = self._epoch_batches(epoch)
         rows = batches[at % len(batches)]
         generator = torch.Generator().manual_seed(step_seed(self.seed, self.name, epoch, at))
-        queries, pixels = self._query_batch(rows, generator)
+        size = self.view_size(step)
+        queries, pixels = self._query_batch(rows, size, generator)
         products = np.unique(self.pairs.product_of[rows])
-        product_batch = self._product_batch(products, generator)
+        product_batch = self._product_batch(products, size, generator)
         joint = self.config.self_weight > 0
-        second = random_views(
-            pixels if joint else pixels[:0], self.config.view_size, self.config.view, generator
-        )
+        second = random_views(pixels if joint else pixels[:0], size, self.config.view, generator)
         return PosttrainBatch(
             queries=queries,
             rows=rows,
