@@ -73,7 +73,9 @@ class PosttrainConfig:
     modality_dropout: float = (
         0.2  # probability that a product of a batch shows only its photo or only its text
     )
-    query_weight: float = 1.0  # of the term between photos of queries of one product
+    query_weight: float = (
+        1.5  # of the term between queries of one product, times the share of queries with such a peer
+    )
     memory: int = 8192  # product vectors of earlier steps that serve as further negatives; 0: none
     label_smoothing: float = 0.2  # share of the target spread over the negatives (docs/LOG.md, E12)
     replay: float = 0.0  # weight of stage one's loss on a few photos of all shops a step: not to forget it

@@ -210,7 +210,10 @@ class Posttrain:
             among = matryoshka(
                 lambda a, b: info_nce(a, b, peer, other, scale, smoothing), (queries, queries), self._widths
             )
-            total = total + self.config.query_weight * among
+            # Few queries of a large shop meet another one of their product in a batch. Their mean alone would
+            # weigh as much as all other queries together, and its noise drowned them (docs/LOG.md, E15).
+            share = (peer.any(1) & other.any(1)).float().mean()
+            total = total + self.config.query_weight * share * among
             values["query_to_query"] = among.item()
         if len(batch.second_of) > 1:
             first, second = queries[batch.second_of.to(device)], encoder(batch.second.to(device))
