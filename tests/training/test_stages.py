@@ -61,7 +61,7 @@ def test_batches_are_functions_of_seed_and_step(shop: Shop, encoder: CompactEnco
     assert set(a.pairs.product_of[first.rows].tolist()) == set(first.product_numbers.tolist())
 
 
-@pytest.mark.parametrize("name", ["pretrain", "posttrain", "joint", "replay"])
+@pytest.mark.parametrize("name", ["pretrain", "posttrain", "joint", "replay", "bf16"])
 def test_stages_learn(name: str, shop: Shop, encoder: CompactEncoder, tmp_path: Path) -> None:
     before = weights(encoder)
     loop = replace(LOOP, max_steps=12)
@@ -71,6 +71,8 @@ def test_stages_learn(name: str, shop: Shop, encoder: CompactEncoder, tmp_path: 
         joint = {"self_weight": 0.5, "category_negatives": "same"} if name == "joint" else {}
         if name == "replay":
             joint = {"replay": 0.5, "replay_batch": 4}
+        if name == "bf16":
+            joint = {"optim": replace(OPTIM, precision="bf16")}
         result = posttrain(shop, encoder, tmp_path, replace(POST, loop=loop, **joint))
     assert result.steps == 12
     losses = [r["loss"] for r in read_log(tmp_path) if r["kind"] == "train"]
