@@ -17,7 +17,7 @@ from moonshelf.encoder import CompactEncoder, Item, collate, product_text
 from moonshelf.shop.shop import Shop
 from moonshelf.training.config import PosttrainConfig, PretrainConfig
 from moonshelf.training.loop import TrainResult, Validate, total_steps, train
-from moonshelf.training.losses import info_nce, matryoshka, nt_xent
+from moonshelf.training.losses import Relation, info_nce, matryoshka, nt_xent
 from moonshelf.training.memory import ProductMemory
 from moonshelf.training.pairs import SearchPairs
 from moonshelf.training.photos import PhotoReader
@@ -182,19 +182,16 @@ class Posttrain:
         scale = self.scale.exp().clamp(max=100)
         smoothing = self.config.label_smoothing
         own = self.config.category_negatives != "other"
-        positive, negative = (
-            m.to(device) for m in self.pairs.masks(batch.rows, candidate_numbers, own_category=own)
-        )
+        masks = self.pairs.masks(batch.rows, candidate_numbers, own_category=own)
+        led = Relation.from_masks(*masks).to(device)
         there = matryoshka(
-            lambda q, c: info_nce(q, c, positive, negative, scale, smoothing),
+            lambda q, c: info_nce(q, c, led, scale, smoothing=smoothing),
             (queries, candidates),
             self._widths,
         )
-        positive_t, negative_t = (
-            m.T.to(device) for m in self.pairs.masks(batch.rows, batch.product_numbers, own_category=own)
-        )
+        asked = led.columns(0, len(products)).T
         back = matryoshka(
-            lambda p, q: info_nce(p, q, positive_t, negative_t, scale, smoothing),
+            lambda p, q: info_nce(p, q, asked, scale, smoothing=smoothing),
             (products, queries),
             self._widths,
         )
@@ -203,16 +200,19 @@ class Posttrain:
             "query_to_product": there.item(),
             "product_to_query": back.item(),
             "scale": scale.item(),
-            "negatives": float(negative.float().sum(1).mean()),
+            "negatives": float(masks[1].float().sum(1).mean()),
         }
         if self.config.query_weight:
-            peer, other = (m.to(device) for m in self.pairs.peers(batch.rows, own_category=own))
+            peer, other = self.pairs.peers(batch.rows, own_category=own)
+            peers = Relation.from_masks(peer, other).to(device)
             among = matryoshka(
-                lambda a, b: info_nce(a, b, peer, other, scale, smoothing), (queries, queries), self._widths
+                lambda a, b: info_nce(a, b, peers, scale, smoothing=smoothing),
+                (queries, queries),
+                self._widths,
             )
             # Few queries of a large shop meet another one of their product in a batch. Their mean alone would
             # weigh as much as all other queries together, and its noise drowned them (docs/LOG.md, E15).
-            share = (peer.any(1) & other.any(1)).float().mean()
+            share = float((peer.any(1) & other.any(1)).float().mean())
             total = total + self.config.query_weight * share * among
             values["query_to_query"] = among.item()
         if len(batch.second_of) > 1:

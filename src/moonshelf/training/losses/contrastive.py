@@ -1,0 +1,192 @@
+"""InfoNCE and what is built from it. Pure functions of embeddings, a relation and weights: no state, no randomness."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from moonshelf.training.losses.lse import LOW, Tile, lse_over
+from moonshelf.training.losses.relation import Relation
+
+
+def info_nce(
+    queries: Tensor,
+    candidates: Tensor,
+    relation: Relation,
+    scale: Tensor | float,
+    *,
+    bank: Tensor | None = None,
+    weights: Tensor | None = None,
+    grades: Tensor | None = None,
+    smoothing: float = 0.0,
+    guard: float | None = None,
+    tiled: bool | Tile = False,
+) -> Tensor:
+    """InfoNCE with any number of positives a query, each against the query's negatives alone.
+
+    ``L_i = mean over p in P(i) of -log( exp(s_ip) / (exp(s_ip) + sum over n in N(i) of exp(s_in)) )``,
+    ``s = scale * cos``. With one positive it is the loss of MOON (2511.11305, stage 2); with several,
+    positives never push each other away (in SupCon they do; leaving that out is our design).
+
+    Use it for pairs of which each says "this and not the others". Not for judged pairs on a scale without order
+    among candidates (use a regression), nor when most negatives are false (use ``sigmoid_loss`` or a guard).
+
+    Args:
+        queries: ``[B, D]``, any length (normalised here).
+        candidates: ``[C, D]``, any length; they get gradients.
+        relation: of shape ``(B, C)``, or ``(B, C + M)`` with a bank.
+        scale: inverse temperature; a tensor is learned.
+        bank: ``[M, D]`` past embeddings as further candidates, without gradient.
+        weights: ``[B]`` weight of each query, >= 0.
+        grades: ``[P]`` weight of each positive pair within its query, in the order of ``relation.positive``.
+        smoothing: share of the target that the negatives divide evenly among themselves (label smoothing,
+            Szegedy et al. 2016): adds ``smoothing * (s_ip - mean over n of s_in)``, so that a pair which is
+            told apart already stops growing. 0 is the plain loss.
+        guard: negatives whose cosine exceeds that of the query's best positive by this margin are taken for
+            unlabelled positives and left out.
+        tiled: never hold the ``B x C`` matrix; the same value and gradients (``lse.lse_tiled``);
+            a pair of numbers sets rows and columns of a tile.
+
+    Returns:
+        Weighted mean over the queries that have a positive and a negative; zero (with gradient) if none has.
+
+    Cost: full, ``B x C x D`` multiply-adds forward and several ``B x C`` matrices; tiled see ``lse_tiled``.
+    """
+    # full precision even under autocast: at bf16 and scale 16 two cosines .004 apart are the same logit
+    with torch.autocast(queries.device.type, enabled=False):
+        dtype = torch.promote_types(queries.dtype, torch.float32)
+        a, b = F.normalize(queries.to(dtype), dim=-1), F.normalize(candidates.to(dtype), dim=-1)
+        past = None if bank is None else F.normalize(bank.detach().to(dtype), dim=-1)
+        check_shape(a, b, past, relation)
+        scale = torch.as_tensor(scale, dtype=dtype, device=a.device)
+        i, cosine = positive_cosines(a, b, past, relation)
+        limit = None if guard is None else best_of(cosine.detach(), i, len(a)) + guard
+        against = over_negatives(a, b, past, relation, scale, limit, tiled)
+        counted = against > LOW / 2
+        each = F.softplus(torch.where(counted[i], against[i] - scale * cosine, torch.zeros_like(cosine)))
+        if smoothing:
+            each = each + smoothing * scale * (cosine - mean_negative(a, b, past, relation)[i])
+        return over_queries(each, i, counted, weights, grades)
+
+
+def two_sided(
+    queries: Tensor,
+    candidates: Tensor,
+    relation: Relation,
+    scale: Tensor | float,
+    *,
+    bank: Tensor | None = None,
+    smoothing: float = 0.0,
+    tiled: bool | Tile = False,
+) -> tuple[Tensor, Tensor]:
+    """``info_nce`` from queries to candidates (and the bank), and from candidates to queries.
+
+    Args: as there; ``relation`` covers candidates and bank, the way back the candidates alone.
+    """
+    there = info_nce(queries, candidates, relation, scale, bank=bank, smoothing=smoothing, tiled=tiled)
+    back = relation.columns(0, len(candidates)).T
+    return there, info_nce(candidates, queries, back, scale, smoothing=smoothing, tiled=tiled)
+
+
+def nt_xent(first: Tensor, second: Tensor, groups: Tensor, scale: Tensor | float) -> Tensor:
+    """Self-supervision: two views of one photo attract, all other photos of the batch repel.
+
+    SimCLR's NT-Xent (Chen et al. 2020; S1 of 2205.04168). Photos of one group (the same product, or near
+    duplicates) are left out of each other's negatives.
+
+    Args:
+        first, second: ``[B, D]``, row i of both is photo i.
+        groups: ``[B]`` int64; photos with an equal number are not negatives of each other.
+        scale: inverse temperature.
+    """
+    both, twice, n = torch.cat((first, second)), groups.repeat(2), len(first)
+    index = torch.arange(2 * n, device=first.device)
+    partner = torch.stack((index, (index + n) % max(1, 2 * n)))
+    same = Relation.from_ids(twice, twice)
+    return info_nce(both, both, Relation(same.shape, partner, same.excluded), scale)
+
+
+def alignment(images: Tensor, texts: Tensor, groups: Tensor, scale: Tensor | float) -> Tensor:
+    """Image and text of one product attract, in both directions (CLIP, Radford et al. 2021).
+
+    Args:
+        images, texts: ``[B, D]``, row i of both is product i.
+        groups: ``[B]`` int64; rows of one group (same SPU, same title) are not negatives of each other.
+        scale: inverse temperature.
+    """
+    index = torch.arange(len(images), device=images.device)
+    same = Relation.from_ids(groups, groups)
+    own = Relation(same.shape, torch.stack((index, index)), same.excluded)
+    return 0.5 * (info_nce(images, texts, own, scale) + info_nce(texts, images, own, scale))
+
+
+# -- parts that other losses share ---------------------------------------------------------------
+
+
+def check_shape(a: Tensor, b: Tensor, past: Tensor | None, relation: Relation) -> None:
+    """Refuse embeddings that are not those of the relation.
+
+    Raises:
+        ValueError: with both shapes.
+    """
+    columns = len(b) + (0 if past is None else len(past))
+    if relation.shape != (len(a), columns):
+        raise ValueError(f"the relation is {relation.shape}, the embeddings are {(len(a), columns)}")
+
+
+def positive_cosines(a: Tensor, b: Tensor, past: Tensor | None, relation: Relation) -> tuple[Tensor, Tensor]:
+    """Query index and cosine ``[P]`` of the positive pairs, in their order."""
+    i, j = relation.positive
+    if past is None:
+        return i, (a[i] * b[j]).sum(-1)
+    fresh = j < len(b)
+    other = torch.where(fresh, torch.zeros_like(j), j - len(b))
+    partner = torch.where(fresh[:, None], b[torch.where(fresh, j, torch.zeros_like(j))], past[other])
+    return i, (a[i] * partner).sum(-1)
+
+
+def best_of(values: Tensor, i: Tensor, rows: int) -> Tensor:
+    """``[rows]`` largest of the values of a row; +inf where it has none, so that a guard lets all pass."""
+    best = values.new_full((rows,), float("-inf")).scatter_reduce(0, i, values, "amax")
+    return torch.where(torch.isinf(best), values.new_full((), float("inf")), best)
+
+
+def over_negatives(
+    a: Tensor,
+    b: Tensor,
+    past: Tensor | None,
+    relation: Relation,
+    scale: Tensor,
+    limit: Tensor | None,
+    tiled: bool | Tile,
+) -> Tensor:
+    """``[B]`` log-sum-exp over all negatives, fresh and past."""
+    lse = lse_over(tiled)
+    if past is None or not len(past):
+        return lse(a, b, relation, scale, limit)
+    fresh = lse(a, b, relation.columns(0, len(b)), scale, limit)
+    return torch.logaddexp(fresh, lse(a, past, relation.columns(len(b), relation.shape[1]), scale, limit))
+
+
+def mean_negative(a: Tensor, b: Tensor, past: Tensor | None, relation: Relation) -> Tensor:
+    """``[B]`` mean cosine to the negatives (a guard changes nothing here), without a ``B x C`` matrix."""
+    rows = b if past is None else torch.cat((b, past))
+    i, j = relation.excluded
+    left = torch.zeros_like(a).index_add(0, i, rows[j])
+    number = relation.negatives_per_query().clamp(min=1)
+    return (a * (rows.sum(0) - left)).sum(-1) / number
+
+
+def over_queries(
+    each: Tensor, i: Tensor, counted: Tensor, weights: Tensor | None, grades: Tensor | None
+) -> Tensor:
+    """Weighted mean over positives within a query, then over the queries that count."""
+    grade = torch.ones_like(each) if grades is None else grades.to(each)
+    grade = grade * counted[i]
+    total = each.new_zeros(len(counted)).index_add(0, i, grade)
+    row = each.new_zeros(len(counted)).index_add(0, i, grade * each)
+    weight = (total > 0).to(each) * (1 if weights is None else weights.to(each))
+    row = row / torch.where(total > 0, total, torch.ones_like(total))
+    mass = weight.sum()
+    return (weight * row).sum() / torch.where(mass > 0, mass, torch.ones_like(mass))
