@@ -141,6 +141,8 @@ def check_settings(config: RunConfig) -> None:
         "posttrain.query_weight": post.query_weight,
         "posttrain.self_weight": post.self_weight,
         "posttrain.replay": post.replay,
+        "posttrain.chunk": post.chunk,
+        "posttrain.keep": post.keep,
         "posttrain.final_view_size": post.final_view_size,
         "evaluation.test_queries": limits.test_queries,
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from moonshelf.encoder import CompactEncoder, Item, collate, product_text
 from moonshelf.shop.shop import Shop
+from moonshelf.training.chunks import encode_in_chunks
 from moonshelf.training.config import PosttrainConfig, PretrainConfig
 from moonshelf.training.loop import TrainResult, Validate, total_steps, train
 from moonshelf.training.losses import Relation, info_nce, matryoshka, nt_xent
@@ -174,7 +175,8 @@ class Posttrain:
     ) -> tuple[Tensor, dict[str, float]]:
         """Query to product, product to query, query to query; each over the nested widths."""
         device = encoder.class_anchors.device
-        queries, products = encoder(batch.queries.to(device)), encoder(batch.products.to(device))
+        encode = partial(encode_in_chunks, encoder, rows=self.config.chunk, keep=self.config.keep)
+        queries, products = encode(batch.queries.to(device)), encode(batch.products.to(device))
         remembered, remembered_numbers = self.memory.contents()
         fresh = ~torch.isin(remembered_numbers, batch.product_numbers)
         candidates = torch.cat((products, remembered[fresh].to(device, products.dtype)))

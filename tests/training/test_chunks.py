@@ -1,0 +1,62 @@
+"""Chunked encoding against the whole batch, with and without dropout."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from moonshelf.encoder import CompactEncoder, Item
+from moonshelf.training.chunks import encode_in_chunks, split
+from moonshelf.training.losses import Relation, info_nce, matryoshka
+from moonshelf.types import ProductBatch
+
+
+def batch_of(encoder: CompactEncoder, n: int) -> ProductBatch:
+    """Rows with a text, a photo, two photos, or photo and text."""
+    rng = np.random.default_rng(0)
+
+    def photo() -> np.ndarray:
+        return rng.integers(0, 256, (3, 64, 64), dtype=np.uint8)
+
+    kinds = [lambda: Item("red mug"), lambda: Item(None, (photo(),)), lambda: Item("mug", (photo(), photo()))]
+    return encoder.collate([kinds[i % 3]() for i in range(n)])
+
+
+def test_a_split_batch_holds_every_row_once(encoder: CompactEncoder) -> None:
+    batch = batch_of(encoder, 7)
+    parts = list(split(batch, 3))
+    assert [p.size for p in parts] == [3, 3, 1]
+    assert sum(len(p.images) for p in parts) == len(batch.images)
+    whole, apart = encoder.embed(batch), torch.cat([encoder.embed(p) for p in parts])
+    assert torch.allclose(whole, apart, atol=1e-5)
+
+
+def gradients(
+    encoder: CompactEncoder, batch: ProductBatch, rows: int, keep: int, drop: float = 0.0
+) -> list[torch.Tensor]:
+    encoder.zero_grad(set_to_none=True)
+    dropout = nn.Dropout(drop)
+    torch.manual_seed(7)
+    vectors = encode_in_chunks(lambda b: dropout(encoder(b)), batch, rows=rows, keep=keep)
+    own = torch.eye(batch.size, dtype=torch.bool)
+    relation = Relation.from_masks(own.roll(1, 1), ~own.roll(1, 1) & ~own)
+    loss = matryoshka(lambda a, b: info_nce(a, b, relation, 5.0), (vectors, vectors), encoder.widths)
+    loss.backward()
+    return [loss.detach(), *(p.grad.clone() for p in encoder.parameters() if p.grad is not None)]
+
+
+@pytest.mark.parametrize("keep", [0, 1, 9])
+def test_gradients_are_those_of_the_whole_batch(encoder: CompactEncoder, keep: int) -> None:
+    batch = batch_of(encoder, 7)
+    plain, chunked = (gradients(encoder, batch, rows, keep) for rows in (0, 3))
+    for a, b in zip(plain, chunked, strict=True):
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-5 * float(a.abs().max()) + 1e-9)
+
+
+def test_dropout_is_replayed(encoder: CompactEncoder) -> None:
+    batch = batch_of(encoder, 6)
+    kept, again = (gradients(encoder, batch, 2, keep, drop=0.3) for keep in (3, 0))
+    for a, b in zip(kept, again, strict=True):
+        assert torch.allclose(a, b, rtol=1e-5, atol=1e-6 * float(a.abs().max()) + 1e-12)
