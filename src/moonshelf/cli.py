@@ -41,7 +41,7 @@ def _check(a: argparse.Namespace) -> int:
     from moonshelf.shop.shop import open_shop
     from moonshelf.workspace import write_json
 
-    report = check_report(open_shop(a.shop, require_products=False))
+    report = check_report(open_shop(a.shop, require_products=False, fetch=a.fetch))
     if a.json:
         write_json(Path(a.json), report)
     print(format_check(report))
@@ -54,7 +54,12 @@ def _run(a: argparse.Namespace) -> int:
     config = commands.resolve(a.recipe, a.set, a.seed)
     _print(
         commands.run(
-            Path(a.shop), Path(a.work), config, extra=_paths(a.extra), distractors=_paths(a.distractors)
+            Path(a.shop),
+            Path(a.work),
+            config,
+            extra=_paths(a.extra),
+            distractors=_paths(a.distractors),
+            fetch=a.fetch,
         )
     )
     return 0
@@ -66,7 +71,7 @@ def _train(a: argparse.Namespace) -> int:
 
     config = commands.resolve(a.recipe, a.set, a.seed)
     work = Path(a.work)
-    shop = open_shop(a.shop, cache=work / "shop")
+    shop = open_shop(a.shop, cache=work / "shop", fetch=a.fetch)
     folder = commands.train(a.verb, shop, work, config, resume=a.resume, extra=_paths(a.extra))
     print(f"encoder  {folder}")
     return 0
@@ -79,7 +84,7 @@ def _embed(a: argparse.Namespace) -> int:
     from moonshelf.shop.shop import open_shop
 
     encoder = load_encoder(a.encoder, device())
-    shelf = embed_shop(open_shop(a.shop), encoder, a.out, dim=a.dim, dtype=a.dtype)
+    shelf = embed_shop(open_shop(a.shop, fetch=a.fetch), encoder, a.out, dim=a.dim, dtype=a.dtype)
     print(
         f"shelf  {a.out}  {len(shelf)} products, {shelf.dim} x {shelf.dtype}, encoder {shelf.encoder_version}"
     )
@@ -113,7 +118,7 @@ def _evaluate_search(a: argparse.Namespace) -> int:
     settings = [f"evaluation.split={a.split}"] if a.split else []
     config = commands.resolve("laptop", settings, a.seed)
     products = commands.read_ids(Path(a.products)) if a.products else None
-    shop = open_shop(a.shop)
+    shop = open_shop(a.shop, fetch=a.fetch)
     result, value = commands.evaluate(
         shop,
         load_encoder(a.encoder, pipeline.device()),
@@ -174,6 +179,17 @@ def _recipe_options(parser: argparse.ArgumentParser, default: str = "laptop") ->
     )
 
 
+def _shop_argument(p: argparse.ArgumentParser) -> None:
+    p.add_argument("shop", metavar="SHOP")
+    p.add_argument(
+        "--fetch",
+        nargs="?",
+        const="public",
+        choices=("public", "any"),
+        help="fetch photos that are web addresses, from public machines (default) or any; without it they are refused",
+    )
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     parser = argparse.ArgumentParser(
@@ -188,11 +204,11 @@ def build_parser() -> argparse.ArgumentParser:
     _recipe_options(p, "demo")
 
     p = _verb(verbs, "check", "validate a shop folder; exit 1 if it cannot be used", "check my-shop", _check)
-    p.add_argument("shop", metavar="SHOP")
+    _shop_argument(p)
     p.add_argument("--json", metavar="FILE", help="write the report as JSON too")
 
     p = _verb(verbs, "run", "every stage that the shop's tables allow", "run my-shop --work work", _run)
-    p.add_argument("shop", metavar="SHOP")
+    _shop_argument(p)
     p.add_argument("--work", required=True, metavar="DIR", help="artefacts go here; run again to resume")
     p.add_argument(
         "--extra", nargs="*", metavar="SHOP", help="shops whose photos, texts and searches train along"
@@ -205,14 +221,14 @@ def build_parser() -> argparse.ArgumentParser:
         ("posttrain", "learn from searches"),
     ):
         p = _verb(verbs, stage, what, f"{stage} my-shop --work work", _train)
-        p.add_argument("shop", metavar="SHOP")
+        _shop_argument(p)
         p.add_argument("--work", required=True, metavar="DIR")
         p.add_argument("--resume", action="store_true", help="go on with an unfinished run")
         p.add_argument("--extra", nargs="*", metavar="SHOP", help="shops that train along")
         _recipe_options(p)
 
     p = _verb(verbs, "embed", "product vectors in bulk", "embed my-shop --encoder work --out shelf", _embed)
-    p.add_argument("shop", metavar="SHOP")
+    _shop_argument(p)
     p.add_argument("--encoder", required=True, metavar="PATH", help="work folder, encoder folder, or compact")
     p.add_argument("--out", required=True, metavar="DIR")
     p.add_argument("--dim", type=int, default=None, help="256, 128, 64 or 32 (default: full)")
@@ -247,7 +263,7 @@ def build_parser() -> argparse.ArgumentParser:
         _evaluate_search,
     )
     p.add_argument("what", choices=("image-search", "text-search"))
-    p.add_argument("shop", metavar="SHOP")
+    _shop_argument(p)
     p.add_argument("--encoder", required=True, metavar="PATH")
     p.add_argument("--split", choices=("train", "val", "test"), default="test")
     p.add_argument("--distractors", nargs="*", metavar="SHOP", help="shops whose products join the gallery")

@@ -24,6 +24,7 @@ from moonshelf.report.page import write_report
 from moonshelf.report.sheet import Cell, contact_sheet
 from moonshelf.shelf import Hit, Shelf, embed_shop
 from moonshelf.shelf.vectors import check_format
+from moonshelf.shop.fetch import Reach
 from moonshelf.shop.images import decode_image
 from moonshelf.shop.shop import Shop, open_shop
 
@@ -129,11 +130,12 @@ def run(
     *,
     extra: Sequence[Path] = (),
     distractors: Sequence[Path] = (),
+    fetch: Reach | None = None,
 ) -> list[str]:
     """Every stage that the shop's tables allow, top to bottom: the whole system in one function."""
     timings: dict[str, float] = {}
     begun = time.monotonic()
-    shop = open_shop(source, cache=work / "shop")
+    shop = open_shop(source, cache=work / "shop", fetch=fetch)
     others, noise = pipeline.open_extra(extra, shop), pipeline.open_extra(distractors, shop)
     pipeline.stopwatch(timings, "read the shop", begun)
 

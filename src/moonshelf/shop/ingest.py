@@ -16,6 +16,7 @@ from moonshelf.progress import Progress
 from moonshelf.shop.audit import DUPLICATE, audit_images, with_groups
 from moonshelf.shop.check import build_check
 from moonshelf.shop.decode import PIXEL_LIMIT
+from moonshelf.shop.fetch import Reach, fetch_photos, is_address
 from moonshelf.shop.raw import SUFFIXES, find_table
 from moonshelf.shop.references import known_products, usable_image, usable_images
 from moonshelf.shop.schema import ROW, SCHEMAS
@@ -48,7 +49,7 @@ class Reading:
         self.rejects.append(lines)
 
 
-def fingerprint(source: Path, pixel_limit: int = PIXEL_LIMIT) -> str:
+def fingerprint(source: Path, pixel_limit: int = PIXEL_LIMIT, fetch: Reach | None = None) -> str:
     """16 hex digits of the names, sizes and times of the input files, the pixel limit and the reader version.
 
     Input files are the top-level tables and, unless there is a table of images, the files anywhere below; hidden
@@ -70,10 +71,20 @@ def fingerprint(source: Path, pixel_limit: int = PIXEL_LIMIT) -> str:
             if (top != str(source) or name.lower().endswith(wanted)) and path.is_file():
                 stat = path.stat()
                 files.append((str(path.relative_to(source)), stat.st_size, stat.st_mtime_ns))
-    return digest([READER_VERSION, str(source.resolve()), pixel_limit, files])
+    return digest(
+        [READER_VERSION, str(source.resolve()), pixel_limit, files, *(["fetched"] if fetch else [])]
+    )
 
 
-def ingest(source: Path, out: Path, *, pixel_limit: int = PIXEL_LIMIT, mark: str = "") -> None:
+def ingest(
+    source: Path,
+    out: Path,
+    *,
+    pixel_limit: int = PIXEL_LIMIT,
+    mark: str = "",
+    fetch: Reach | None = None,
+    downloads: Path | None = None,
+) -> None:
     """Read the shop in ``source`` and write its prepared form into the empty folder ``out``.
 
     Args:
@@ -81,6 +92,8 @@ def ingest(source: Path, out: Path, *, pixel_limit: int = PIXEL_LIMIT, mark: str
         out: where to write (made by the caller, who renames it when all is well).
         pixel_limit: largest width x height of an image.
         mark: fingerprint of the source, kept in the manifest.
+        fetch: fetch photos that are addresses, from public machines or from any; None refuses them.
+        downloads: where fetched photos are kept, needed with ``fetch``.
 
     Raises:
         InputError: a table that cannot be used at all, or no table.
@@ -98,7 +111,7 @@ def ingest(source: Path, out: Path, *, pixel_limit: int = PIXEL_LIMIT, mark: str
     reading = Reading(source, tables, frames, pl.DataFrame())
     reading.notes += [note for read in tables.values() for note in read.notes]
     reading.notes += _other_files(source)
-    _audit(reading, image_table, out, pixel_limit)
+    _audit(reading, image_table, out, pixel_limit, fetch, downloads)
     _join(reading)
     _split(reading)
     _write(reading, out, image_table)
@@ -110,7 +123,11 @@ def ingest(source: Path, out: Path, *, pixel_limit: int = PIXEL_LIMIT, mark: str
         inputs={"source": str(source.resolve()), "fingerprint": mark, "name": source.resolve().name},
         config={"pixel_limit": pixel_limit, "reader": READER_VERSION},
         seconds=time.monotonic() - start,
-        metrics={"images": check["images"]["ok"], **{f"{k}": len(v) for k, v in reading.frames.items()}},
+        metrics={
+            "images": check["images"]["ok"],
+            "unfetched": reading.facts.get("unfetched", 0),
+            **{f"{k}": len(v) for k, v in reading.frames.items()},
+        },
     )
 
 
@@ -140,7 +157,14 @@ def _references(frames: dict[str, pl.DataFrame]) -> list[str]:
     return [str(i) for i in ids.unique(maintain_order=True).to_list()]
 
 
-def _audit(reading: Reading, table: Path | None, out: Path, pixel_limit: int) -> None:
+def _audit(
+    reading: Reading,
+    table: Path | None,
+    out: Path,
+    pixel_limit: int,
+    fetch: Reach | None,
+    downloads: Path | None,
+) -> None:
     named = _references(reading.frames)
     rows = count_rows_or_none(table)
     seen: set[str] = set()
@@ -162,9 +186,14 @@ def _audit(reading: Reading, table: Path | None, out: Path, pixel_limit: int) ->
                 1 for _, i, why in refused if not i or why == DUPLICATE
             )
         files = [i for i in named if i not in seen]
+        failed: dict[str, str] = {}
+        if fetch is not None and downloads is not None:
+            failures = fetch_photos([i for i in files if is_address(i)], downloads, reach=fetch)
+            failed = {f.address: f.reason for f in failures}
+            reading.facts["unfetched"] = len(failed)
         if files or not chunks:
             with Progress(len(files), "images: audit of files", "images") as bar:
-                sources = image_files(reading.source, files)
+                sources = image_files(reading.source, files, downloads if fetch else None, failed)
                 chunk, _ = audit_images(
                     sources, store, thumbs, pixel_limit=pixel_limit, advance=bar.advance, seen=seen
                 )

@@ -12,6 +12,7 @@ import polars as pl
 
 from moonshelf.errors import InputError
 from moonshelf.shop.duplicates import Sets
+from moonshelf.shop.fetch import Reach
 from moonshelf.shop.images import PIXEL_LIMIT, ImageStore
 from moonshelf.shop.ingest import READER_VERSION, STAGE, fingerprint, ingest
 from moonshelf.types import Product
@@ -162,11 +163,15 @@ class Shop:
         return {product_id: sets.find(n) for n, product_id in enumerate(frame["product_id"].to_list())}
 
 
-def default_cache(mark: str) -> Path:
-    """Where prepared shops are kept: ``$MOONSHELF_CACHE/shops`` or ``~/.cache/moonshelf/shops``."""
+def cache_home() -> Path:
+    """``$MOONSHELF_CACHE`` or ``~/.cache/moonshelf``."""
     root = os.environ.get("MOONSHELF_CACHE")
-    base = Path(root) if root else Path.home() / ".cache" / "moonshelf"
-    return base / "shops" / mark
+    return Path(root) if root else Path.home() / ".cache" / "moonshelf"
+
+
+def default_cache(mark: str) -> Path:
+    """Where prepared shops are kept: ``shops`` in the cache folder."""
+    return cache_home() / "shops" / mark
 
 
 def open_shop(
@@ -175,6 +180,7 @@ def open_shop(
     cache: Path | None = None,
     pixel_limit: int = PIXEL_LIMIT,
     require_products: bool = True,
+    fetch: Reach | None = None,
 ) -> Shop:
     """Open a shop folder, raw or prepared.
 
@@ -186,6 +192,8 @@ def open_shop(
         cache: the prepared folder to make or reuse; default ``default_cache(fingerprint)``.
         pixel_limit: images of more pixels are rejected.
         require_products: refuse a shop without usable products; False for photos only, logs only.
+        fetch: fetch photos that are http(s) addresses: ``public`` from public machines, ``any`` from any. Each is
+            fetched once; those that failed are tried again the next time this is asked for. None refuses them.
 
     Raises:
         InputError: the folder, or a table of it, cannot be used.
@@ -199,16 +207,17 @@ def open_shop(
     manifest = read_manifest(source)
     if manifest is not None and manifest.get("stage") == STAGE:
         return _required(Shop(source), require_products)
-    mark = fingerprint(source, pixel_limit)
+    mark = fingerprint(source, pixel_limit, fetch)
     folder = default_cache(mark) if cache is None else Path(cache)
-    if not _is_prepared(folder, mark):
+    if not _is_prepared(folder, mark, retry=fetch is not None):
         with atomic_folder(folder) as temporary:
-            ingest(source, temporary, pixel_limit=pixel_limit, mark=mark)
+            downloads = cache_home() / "downloads"
+            ingest(source, temporary, pixel_limit=pixel_limit, mark=mark, fetch=fetch, downloads=downloads)
     return _required(Shop(folder), require_products)
 
 
-def _is_prepared(folder: Path, mark: str) -> bool:
-    """Whether ``folder`` is this shop, read by this reader.
+def _is_prepared(folder: Path, mark: str, *, retry: bool = False) -> bool:
+    """Whether ``folder`` is this shop, read by this reader (and, to ``retry``, with every address fetched).
 
     Raises:
         InputError: the folder holds something else, which must not be replaced.
@@ -224,6 +233,8 @@ def _is_prepared(folder: Path, mark: str) -> bool:
         raise InputError(
             "the cache folder holds other things", where=str(folder), mend="choose a new or empty folder"
         )
+    if retry and manifest["metrics"].get("unfetched"):
+        return False
     return bool(
         manifest["inputs"].get("fingerprint") == mark and manifest["config"].get("reader") == READER_VERSION
     )

@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from moonshelf.shop.fetch import is_address, place
 from moonshelf.shop.raw import check_names, csv_header, unreadable
 from moonshelf.shop.schema import SCHEMAS
 from moonshelf.shop.tables import check_columns
@@ -169,13 +170,20 @@ def _jsonl_rows(path: Path) -> Iterator[Row]:
             yield row, record.get("image_id"), record.get("bytes")
 
 
-def image_files(root: Path, ids: Iterable[str]) -> Iterator[Source]:
-    """Stream images that are paths relative to the shop folder ``root``.
+def image_files(
+    root: Path, ids: Iterable[str], fetched: Path | None = None, failed: Mapping[str, str] | None = None
+) -> Iterator[Source]:
+    """Stream images that are paths relative to the shop folder ``root``, or addresses that were fetched.
 
-    A path that leaves the folder (``..``, absolute, a symlink outwards) is refused, a URL is not fetched.
+    A path that leaves the folder (``..``, absolute, a symlink outwards) is refused. An address is looked up in the
+    download folder ``fetched``; ``failed`` says why it is not there.
     """
     home = root.resolve()
     for image_id in ids:
+        if fetched is not None and is_address(image_id):
+            held, why = place(fetched, image_id), (failed or {}).get(image_id, "missing")
+            yield Source(image_id, held.read_bytes() if held.is_file() else None, why)
+            continue
         reason, path = locate(home, image_id)
         if path is None:
             yield Source(image_id, None, reason)
@@ -192,7 +200,7 @@ def image_files(root: Path, ids: Iterable[str]) -> Iterator[Source]:
 def locate(home: Path, image_id: str) -> tuple[str, Path | None]:
     """Where the file of ``image_id`` is: ("", path), or (reason, None). ``home`` must be resolved."""
     if _URL.match(image_id):
-        return "a URL: download the image into the shop folder, URLs are not fetched", None
+        return "a URL: download it into the shop folder, or fetch http(s) addresses with --fetch", None
     if _DRIVE.match(image_id) or image_id.startswith("/"):
         return "path leaves the shop folder: write it relative to the folder", None
     try:

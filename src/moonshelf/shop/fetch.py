@@ -1,0 +1,172 @@
+"""Photos by address: fetched only when asked for, once each, into a folder that later readings use.
+
+An address comes from a table that anybody may have written, so it is not trusted: http and https alone, a size
+limit, a time limit, and no machine of the inside (loopback, private and link-local addresses) unless the caller
+says ``any``. The address is checked on the socket that is connected, so neither a redirect nor a name that changes
+its address gets around it; proxies are not used for that reason when ``public`` is asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import ipaddress
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from moonshelf import __version__
+from moonshelf.errors import InputError
+from moonshelf.progress import Progress
+from moonshelf.workspace import atomic_write
+
+Reach = Literal["public", "any"]
+LIMIT = 64 << 20
+TIMEOUT = 20.0
+TRIES = 3
+WORKERS = 8
+_AGAIN = (408, 429, 500, 502, 503, 504)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A photo that could not be fetched, and why, in words for the reject file."""
+
+    address: str
+    reason: str
+
+
+class _Refused(OSError):
+    """An address that must not be reached."""
+
+
+def is_address(image_id: str) -> bool:
+    """Whether an image id is an http or https address."""
+    return image_id.strip().lower().startswith(("http://", "https://"))
+
+
+def place(folder: Path, address: str) -> Path:
+    """The file of an address inside the download folder."""
+    name = hashlib.sha256(address.strip().encode()).hexdigest()
+    return folder / name[:2] / name
+
+
+def fetch_photos(
+    addresses: Iterable[str],
+    folder: Path,
+    *,
+    reach: Reach = "public",
+    limit: int = LIMIT,
+    timeout: float = TIMEOUT,
+    workers: int = WORKERS,
+) -> list[Failure]:
+    """Fetch every address that is not in ``folder`` yet; what could not be fetched is returned, nothing is raised.
+
+    Args:
+        folder: download folder; one file an address, written whole. A later call goes on where this one stopped.
+        reach: ``public`` refuses machines of the inside, ``any`` does not.
+        limit: largest size in bytes. timeout: seconds without an answer.
+        workers: addresses fetched at a time.
+
+    Raises:
+        InputError: the disk is full.
+    """
+    todo = [a for a in dict.fromkeys(addresses) if not place(folder, a).is_file()]
+    one = partial(_fetch, folder=folder, opener=_opener(reach), limit=limit, timeout=timeout)
+    failures: list[Failure] = []
+    with Progress(len(todo), "images: fetch", "images") as bar, ThreadPoolExecutor(workers) as pool:
+        for address, reason in zip(todo, pool.map(one, todo), strict=True):
+            if reason:
+                failures.append(Failure(address, reason))
+            bar.advance(1, f"{len(failures)} failed" if failures else "")
+    return failures
+
+
+def _fetch(
+    address: str, *, folder: Path, opener: urllib.request.OpenerDirector, limit: int, timeout: float
+) -> str:
+    """Fetch one address; the reason when it failed, else nothing."""
+    reason = ""
+    for attempt in range(TRIES):
+        try:
+            request = urllib.request.Request(
+                address.strip(), headers={"User-Agent": f"moonshelf/{__version__}"}
+            )
+            with opener.open(request, timeout=timeout) as answer:
+                data = answer.read(limit + 1)
+            if len(data) > limit:
+                return f"not fetched: larger than {limit >> 20} MiB"
+            path = place(folder, address)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            atomic_write(path, data)
+            return ""
+        except urllib.error.HTTPError as error:
+            reason = f"not fetched: the server says {error.code}"
+            if error.code not in _AGAIN:
+                return reason
+        except InputError:
+            raise
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            cause: Any = getattr(error, "reason", error)
+            if isinstance(cause, _Refused):
+                return f"not fetched: {cause}"
+            reason = f"not fetched: {str(cause)[:80] or type(cause).__name__}"
+        if attempt + 1 < TRIES:
+            time.sleep(0.2 * 4**attempt)
+    return reason
+
+
+def _opener(reach: Reach) -> urllib.request.OpenerDirector:
+    """http and https alone: no file, ftp or data addresses, whatever a redirect says."""
+    if reach not in ("public", "any"):
+        raise InputError(f"unknown reach {reach!r}", mend="use public or any")
+    opener = urllib.request.OpenerDirector()
+    handlers: Sequence[urllib.request.BaseHandler] = (
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        urllib.request.HTTPRedirectHandler(),
+        urllib.request.UnknownHandler(),
+        *([urllib.request.ProxyHandler()] if reach == "any" else []),
+        urllib.request.HTTPHandler() if reach == "any" else _PublicHTTP(),
+        urllib.request.HTTPSHandler() if reach == "any" else _PublicHTTPS(),
+    )
+    for handler in handlers:
+        opener.add_handler(handler)
+    return opener
+
+
+def _check_peer(sock: socket.socket) -> None:
+    peer = ipaddress.ip_address(sock.getpeername()[0].split("%")[0])
+    mapped = getattr(peer, "ipv4_mapped", None)
+    if not (mapped or peer).is_global:
+        sock.close()
+        raise _Refused(f"{peer} is not a public machine (--fetch any allows it)")
+
+
+class _Connection(http.client.HTTPConnection):
+    def connect(self) -> None:
+        super().connect()
+        _check_peer(self.sock)
+
+
+class _SecureConnection(http.client.HTTPSConnection):
+    def connect(self) -> None:
+        super().connect()
+        _check_peer(self.sock)
+
+
+class _PublicHTTP(urllib.request.HTTPHandler):
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_Connection, req)
+
+
+class _PublicHTTPS(urllib.request.HTTPSHandler):
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_SecureConnection, req)
