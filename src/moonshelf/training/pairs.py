@@ -14,6 +14,7 @@ from moonshelf.errors import TooLittleData
 from moonshelf.shop.shop import Shop
 from moonshelf.shop.splits import plain_text, query_keys
 from moonshelf.training.guard import barred_photos, held_hashes, held_texts
+from moonshelf.workspace import digest
 
 
 class SearchPairs:
@@ -76,6 +77,12 @@ class SearchPairs:
 
     def __len__(self) -> int:
         return len(self.product_of)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits of the shops and the numbering of pairs and products."""
+        marks = [shop.fingerprint for shop in self.shops]
+        return digest([marks, self.products, self.queries, self.product_of.tolist()])
 
     def photos(self, number: int) -> tuple[str, ...]:
         """The photos of a product; in extra shops without those that another shop asks for in val or test."""
