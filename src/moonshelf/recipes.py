@@ -127,6 +127,7 @@ def check_settings(config: RunConfig) -> None:
         "posttrain.scale": post.scale,
         "posttrain.queries_per_product": post.queries_per_product,
         "posttrain.replay_batch": post.replay_batch,
+        "posttrain.mined_per_query": post.mined_per_query,
         "posttrain.loop.epochs": post.loop.epochs,
         "posttrain.loop.evaluate_every": post.loop.evaluate_every,
         "evaluation.validation_queries": limits.validation_queries,
@@ -143,6 +144,8 @@ def check_settings(config: RunConfig) -> None:
         "posttrain.replay": post.replay,
         "posttrain.chunk": post.chunk,
         "posttrain.keep": post.keep,
+        "posttrain.category_hard": post.category_hard,
+        "posttrain.memory_warmup": post.memory_warmup,
         "posttrain.final_view_size": post.final_view_size,
         "evaluation.test_queries": limits.test_queries,
     }

@@ -117,16 +117,17 @@ def test_a_view_without_any_change_is_the_photo() -> None:
 
 def test_memory_holds_the_newest_vector_of_each_product() -> None:
     memory = ProductMemory(3, 2)
-    memory.put(torch.tensor([[1.0, 1.0], [2.0, 2.0]]), torch.tensor([10, 20]))
-    memory.put(torch.tensor([[1.5, 1.5]]), torch.tensor([10]))
-    memory.put(torch.tensor([[3.0, 3.0], [4.0, 4.0]]), torch.tensor([30, 40]))
-    vectors, products = memory.contents()
+    memory.put(torch.tensor([[1.0, 1.0], [2.0, 2.0]]), torch.tensor([10, 20]), 0)
+    memory.put(torch.tensor([[1.5, 1.5]]), torch.tensor([10]), 1)
+    memory.put(torch.tensor([[3.0, 3.0], [4.0, 4.0]]), torch.tensor([30, 40]), 2)
+    vectors, products, steps = memory.contents()
+    assert sorted(steps.tolist()) == [0, 2, 2]
     held = dict(zip(products.tolist(), vectors[:, 0].tolist(), strict=True))
     assert held == {20: 2.0, 30: 3.0, 40: 4.0}
     copy = ProductMemory(3, 2)
     copy.load_state(memory.state())
-    copy.put(torch.tensor([[5.0, 5.0]]), torch.tensor([50]))
-    memory.put(torch.tensor([[5.0, 5.0]]), torch.tensor([50]))
+    copy.put(torch.tensor([[5.0, 5.0]]), torch.tensor([50]), 3)
+    memory.put(torch.tensor([[5.0, 5.0]]), torch.tensor([50]), 3)
     assert torch.equal(copy.vectors, memory.vectors) and torch.equal(copy.products, memory.products)
 
 

@@ -72,6 +72,9 @@ class PosttrainConfig:
     queries_per_product: int = 1  # 2 or 3 encode fewer product photos a step, and learn less from it
     pairs: int = 0  # queries an epoch, drawn at random; 0: all of them
     category_negatives: Literal["any", "same", "other"] = "any"  # 2205.04168 leaves the direction open
+    category_hard: int = 0  # products of a query's category drawn as hard negatives, for every query
+    mined: str = ""  # file of mined hard negatives (training.mining)
+    mined_per_query: int = 1  # how many of them are drawn for every query
     modality_dropout: float = (
         0.2  # probability that a product of a batch shows only its photo or only its text
     )
@@ -79,6 +82,7 @@ class PosttrainConfig:
         1.5  # of the term between queries of one product, times the share of queries with such a peer
     )
     memory: int = 8192  # product vectors of earlier steps that serve as further negatives; 0: none
+    memory_warmup: int = 0  # steps before they take part: the first vectors of a new encoder age fast
     label_smoothing: float = 0.2  # share of the target spread over the negatives (docs/LOG.md, E12)
     replay: float = 0.0  # weight of stage one's loss on a few photos of all shops a step: not to forget it
     replay_batch: int = 16  # photos of it a step

@@ -21,14 +21,15 @@ class ProductMemory:
     def __init__(self, size: int, width: int) -> None:
         self.vectors = torch.zeros(size, width)
         self.products = torch.full((size,), -1, dtype=torch.int64)
+        self.steps = torch.zeros(size, dtype=torch.int64)
         self.next = torch.zeros((), dtype=torch.int64)
 
-    def contents(self) -> tuple[Tensor, Tensor]:
-        """Vectors ``[M, width]`` (no gradient) and product numbers ``[M]`` of the filled slots."""
+    def contents(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Vectors ``[M, width]`` (no gradient), product numbers ``[M]`` and steps ``[M]`` of the filled slots."""
         filled = self.products >= 0
-        return self.vectors[filled], self.products[filled]
+        return self.vectors[filled], self.products[filled], self.steps[filled]
 
-    def put(self, vectors: Tensor, products: Tensor) -> None:
+    def put(self, vectors: Tensor, products: Tensor, step: int) -> None:
         """Remember the vectors of a step; a product that is here already keeps its slot."""
         if not len(self.products):
             return
@@ -41,13 +42,20 @@ class ProductMemory:
                 self.next = (self.next + 1) % len(self.products)
             self.vectors[slot] = vector
             self.products[slot] = product
+            self.steps[slot] = step
 
     def state(self) -> dict[str, Tensor]:
         """For the checkpoint."""
-        return {"memory_vectors": self.vectors, "memory_products": self.products, "memory_next": self.next}
+        return {
+            "memory_vectors": self.vectors,
+            "memory_products": self.products,
+            "memory_steps": self.steps,
+            "memory_next": self.next,
+        }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Take :meth:`state` back."""
         self.vectors = state["memory_vectors"].clone()
         self.products = state["memory_products"].clone()
+        self.steps = state["memory_steps"].clone()
         self.next = state["memory_next"].clone()

@@ -17,9 +17,11 @@ from moonshelf.encoder import CompactEncoder, Item, collate, product_text
 from moonshelf.shop.shop import Shop
 from moonshelf.training.chunks import encode_in_chunks
 from moonshelf.training.config import PosttrainConfig, PretrainConfig
+from moonshelf.training.hard import HardNegatives
 from moonshelf.training.loop import TrainResult, Validate, total_steps, train
 from moonshelf.training.losses import Relation, info_nce, matryoshka, nt_xent
 from moonshelf.training.memory import ProductMemory
+from moonshelf.training.mining import load_mined
 from moonshelf.training.pairs import SearchPairs
 from moonshelf.training.photos import PhotoReader
 from moonshelf.training.pretrain import Pretrain, PretrainBatch, photos_batch
@@ -36,6 +38,9 @@ class PosttrainBatch:
     rows: np.ndarray  # [B] int64, pair numbers
     products: ProductBatch
     product_numbers: Tensor  # [P] int64, distinct
+    kinds: dict[
+        str, Tensor
+    ]  # [P] bool each, disjoint: which products are here as what (in_batch, category, mined)
     second: ProductBatch  # [S] other views of the first S query photos; empty unless joint
     second_of: Tensor  # [S] int64, their query
     replay: PretrainBatch | None  # photos and texts of stage one
@@ -67,6 +72,15 @@ class Posttrain:
         self._widths, self._max_tokens = encoder.widths, encoder.config.max_tokens
         self._max_images = encoder.config.max_images
         self.pairs = SearchPairs(shops)
+        self.hard: HardNegatives | None = None
+        if config.category_hard or config.mined:
+            mined = load_mined(Path(config.mined), self.pairs) if config.mined else None
+            self.hard = HardNegatives(
+                self.pairs,
+                category=config.category_hard,
+                mined=mined,
+                mined_per_query=config.mined_per_query,
+            )
         self._categories = self.pairs.categories.numpy()[self.pairs.product_of]
         sizes = {config.view_size, config.final_view_size or config.view_size}
         self._readers = {size: PhotoReader([shop.images for shop in shops], size) for size in sizes}
@@ -148,6 +162,17 @@ class Posttrain:
         views = random_views(self._readers[size].read(addresses), size, config.product_view, generator)
         return self._with_views(texts, views, torch.tensor(owner, dtype=torch.int64))
 
+    def _candidates(self, rows: np.ndarray, epoch: int, at: int) -> tuple[np.ndarray, dict[str, Tensor]]:
+        """Products of a step: those of its pairs, then hard negatives that are not among them yet."""
+        parts = {"in_batch": np.unique(self.pairs.product_of[rows])}
+        if self.hard is not None:
+            rng = np.random.default_rng(step_seed(self.seed, "posttrain hard", epoch, at))
+            for kind, numbers in self.hard.draw(rows, rng).items():
+                parts[kind] = np.setdiff1d(numbers, np.concatenate(list(parts.values())))
+        kind_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts.values()])
+        kinds = {kind: torch.from_numpy(kind_of == i) for i, kind in enumerate(parts)}
+        return np.concatenate(list(parts.values())), kinds
+
     def prepare(self, step: int) -> PosttrainBatch:
         """Decode and view the queries and products of a step."""
         epoch, at = divmod(step, self.steps_per_epoch)
@@ -156,7 +181,7 @@ class Posttrain:
         generator = torch.Generator().manual_seed(step_seed(self.seed, self.name, epoch, at))
         size = self.view_size(step)
         queries, pixels = self._query_batch(rows, size, generator)
-        products = np.unique(self.pairs.product_of[rows])
+        products, kinds = self._candidates(rows, epoch, at)
         product_batch = self._product_batch(products, size, generator)
         joint = self.config.self_weight > 0
         second = random_views(pixels if joint else pixels[:0], size, self.config.view, generator)
@@ -165,6 +190,7 @@ class Posttrain:
             rows=rows,
             products=product_batch,
             product_numbers=torch.from_numpy(products),
+            kinds=kinds,
             second=photos_batch(second),
             second_of=queries.owner[: len(second)],
             replay=self.replay.prepare(step) if self.replay else None,
@@ -177,8 +203,10 @@ class Posttrain:
         device = encoder.class_anchors.device
         encode = partial(encode_in_chunks, encoder, rows=self.config.chunk, keep=self.config.keep)
         queries, products = encode(batch.queries.to(device)), encode(batch.products.to(device))
-        remembered, remembered_numbers = self.memory.contents()
+        remembered, remembered_numbers, remembered_steps = self.memory.contents()
         fresh = ~torch.isin(remembered_numbers, batch.product_numbers)
+        if step < self.config.memory_warmup:
+            fresh = torch.zeros_like(fresh)
         candidates = torch.cat((products, remembered[fresh].to(device, products.dtype)))
         candidate_numbers = torch.cat((batch.product_numbers, remembered_numbers[fresh]))
         scale = self.scale.exp().clamp(max=100)
@@ -204,6 +232,12 @@ class Posttrain:
             "scale": scale.item(),
             "negatives": float(masks[1].float().sum(1).mean()),
         }
+        here = len(batch.product_numbers)
+        for kind, columns in batch.kinds.items():
+            values[f"negatives_{kind}"] = float(masks[1][:, :here][:, columns].float().sum(1).mean())
+        values["negatives_memory"] = float(masks[1][:, here:].float().sum(1).mean())
+        if bool(fresh.any()):
+            values["memory_age"] = float((step - remembered_steps[fresh]).float().mean())
         if self.config.query_weight:
             peer, other = self.pairs.peers(batch.rows, own_category=own)
             peers = Relation.from_masks(peer, other).to(device)
@@ -228,7 +262,7 @@ class Posttrain:
             rehearsed, parts = self.replay.loss(encoder, batch.replay, step)
             total = total + self.config.replay * rehearsed
             values |= {f"replay_{name}": value for name, value in parts.items()}
-        self.memory.put(products, batch.product_numbers)
+        self.memory.put(products, batch.product_numbers, step)
         return total, values
 
     def parameters(self) -> list[nn.Parameter]:
