@@ -68,7 +68,7 @@ def demo() -> RunConfig:
         base,
         encoder=replace(base.encoder, image_size=128, max_images=2, max_tokens=32),
         pretrain=replace(base.pretrain, view_size=96, photos=2400, loop=LoopConfig(epochs=1.0)),
-        posttrain=replace(base.posttrain, view_size=96, pairs=3000, loop=LoopConfig(epochs=2.0)),
+        posttrain=replace(base.posttrain, view_size=96, pairs=3000, loop=LoopConfig(epochs=2.5)),
         evaluation=replace(
             base.evaluation, validation_queries=300, validation_products=600, test_queries=600
         ),
