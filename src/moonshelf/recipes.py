@@ -67,8 +67,17 @@ def demo() -> RunConfig:
     return replace(
         base,
         encoder=replace(base.encoder, image_size=128, max_images=2, max_tokens=32),
-        pretrain=replace(base.pretrain, view_size=96, photos=2400, loop=LoopConfig(epochs=1.0)),
-        posttrain=replace(base.posttrain, view_size=96, pairs=3000, loop=LoopConfig(epochs=2.5)),
+        pretrain=replace(
+            base.pretrain,
+            view_size=96,
+            photos=2400,
+            self_weight=2.0,
+            optim=replace(base.pretrain.optim, trunk_lr=1e-4),  # 50 steps: too few for the harm of E6
+            loop=LoopConfig(epochs=1.0),
+        ),
+        posttrain=replace(
+            base.posttrain, view_size=96, pairs=3000, loop=LoopConfig(epochs=2.5, evaluate_every=2.5)
+        ),
         evaluation=replace(
             base.evaluation, validation_queries=300, validation_products=600, test_queries=600
         ),
