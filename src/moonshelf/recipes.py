@@ -76,7 +76,7 @@ def demo() -> RunConfig:
             loop=LoopConfig(epochs=1.0),
         ),
         posttrain=replace(
-            base.posttrain, view_size=96, pairs=3000, loop=LoopConfig(epochs=2.5, evaluate_every=2.5)
+            base.posttrain, view_size=96, pairs=3000, loop=LoopConfig(epochs=2.25, evaluate_every=2.25)
         ),
         evaluation=replace(
             base.evaluation, validation_queries=300, validation_products=600, test_queries=600
