@@ -107,9 +107,8 @@ def main() -> int:
     for name, value in middle.items():
         print(f"{name:<6} {value['seconds']:8.2f} s {value['megabytes']:10.0f} MB  (median of {a.rounds})")
     w, t = middle["whole"], middle["tiled"]
-    print(
-        f"memory tiled / whole 1/{w['megabytes'] / t['megabytes']:.1f}, time tiled / whole {t['seconds'] / w['seconds']:.2f}"
-    )
+    memory, clock = w["megabytes"] / t["megabytes"], t["seconds"] / w["seconds"]
+    print(f"memory tiled / whole 1/{memory:.1f}, time tiled / whole {clock:.2f}")
     return 0
 
 
