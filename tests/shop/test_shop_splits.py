@@ -6,11 +6,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from moonshelf.shop.check import format_check
 from moonshelf.shop.shop import Shop
 
 Raw = Callable[..., Path]
 Photo = Callable[..., bytes]
-Opened = Callable[[Path], Shop]
+Opened = Callable[..., Shop]
 
 
 def test_repeated_queries_leave_train_and_are_counted(raw: Raw, opened: Opened, photo: Photo) -> None:
@@ -27,7 +28,8 @@ def test_repeated_queries_leave_train_and_are_counted(raw: Raw, opened: Opened, 
         )
     )
     assert shop.searches is not None and shop.searches["query_id"].to_list() == ["b", "c", "d"]
-    assert lines(shop, "searches") == {(1, "split", "duplicate of a test query", "a", False)}
+    refused = shop.rejects.filter(table="searches").select("row", "column", "reason", "value", "kept").rows()
+    assert refused == [(1, "split", "duplicate of a test query", "a", False)]
     assert shop.check["leaks"] == {"train in val": 0, "train in test": 1, "val in test": 0}
     assert shop.check["catalogue_photos_as_queries"] == 1
     assert "1 train in test" in format_check(shop.check)
