@@ -19,7 +19,7 @@ from moonshelf.training.chunks import encode_in_chunks
 from moonshelf.training.config import PosttrainConfig, PretrainConfig
 from moonshelf.training.hard import HardNegatives
 from moonshelf.training.loop import TrainResult, Validate, total_steps, train
-from moonshelf.training.losses import Relation, info_nce, matryoshka, nt_xent
+from moonshelf.training.losses import Relation, info_nce, matryoshka, nt_xent, two_sided
 from moonshelf.training.memory import ProductMemory
 from moonshelf.training.mining import load_mined
 from moonshelf.training.pairs import SearchPairs
@@ -203,26 +203,20 @@ class Posttrain:
         device = encoder.class_anchors.device
         encode = partial(encode_in_chunks, encoder, rows=self.config.chunk, keep=self.config.keep)
         queries, products = encode(batch.queries.to(device)), encode(batch.products.to(device))
-        remembered, remembered_numbers, remembered_steps = self.memory.contents()
-        fresh = ~torch.isin(remembered_numbers, batch.product_numbers)
+        past, past_numbers, past_steps = self.memory.contents()
+        fresh = ~torch.isin(past_numbers, batch.product_numbers)
         if step < self.config.memory_warmup:
             fresh = torch.zeros_like(fresh)
-        candidates = torch.cat((products, remembered[fresh].to(device, products.dtype)))
-        candidate_numbers = torch.cat((batch.product_numbers, remembered_numbers[fresh]))
+        bank = past[fresh].to(device, products.dtype)
         scale = self.scale.exp().clamp(max=100)
         smoothing = self.config.label_smoothing
         own = self.config.category_negatives != "other"
-        masks = self.pairs.masks(batch.rows, candidate_numbers, own_category=own)
+        numbers = torch.cat((batch.product_numbers, past_numbers[fresh]))
+        masks = self.pairs.masks(batch.rows, numbers, own_category=own)
         led = Relation.from_masks(*masks).to(device)
-        there = matryoshka(
-            lambda q, c: info_nce(q, c, led, scale, smoothing=smoothing),
-            (queries, candidates),
-            self._widths,
-        )
-        asked = led.columns(0, len(products)).T
-        back = matryoshka(
-            lambda p, q: info_nce(p, q, asked, scale, smoothing=smoothing),
-            (products, queries),
+        there, back = matryoshka(
+            lambda q, c, m: torch.stack(two_sided(q, c, led, scale, bank=m, smoothing=smoothing)),
+            (queries, products, bank),
             self._widths,
         )
         total = there + back
@@ -237,7 +231,7 @@ class Posttrain:
             values[f"negatives_{kind}"] = float(masks[1][:, :here][:, columns].float().sum(1).mean())
         values["negatives_memory"] = float(masks[1][:, here:].float().sum(1).mean())
         if bool(fresh.any()):
-            values["memory_age"] = float((step - remembered_steps[fresh]).float().mean())
+            values["memory_age"] = float((step - past_steps[fresh]).float().mean())
         if self.config.query_weight:
             peer, other = self.pairs.peers(batch.rows, own_category=own)
             peers = Relation.from_masks(peer, other).to(device)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from moonshelf.training.losses.contrastive import best_of, check_shape, positive_cosines
-from moonshelf.training.losses.lse import LOW, Curve, Tile, lse_over
+from moonshelf.training.losses.lse import LOW, Tile
+from moonshelf.training.losses.parts import best_of, over_negatives, positive_cosines, units, weighted_mean
 from moonshelf.training.losses.relation import Relation
 
 
@@ -16,7 +16,7 @@ def circle_loss(
     candidates: Tensor,
     relation: Relation,
     *,
-    gamma: float = 64.0,
+    gamma: Tensor | float = 64.0,
     margin: float = 0.25,
     bank: Tensor | None = None,
     weights: Tensor | None = None,
@@ -33,25 +33,18 @@ def circle_loss(
 
     Args:
         queries, candidates, relation, bank, weights, guard, tiled: as in ``info_nce``.
-        gamma: sharpness.
+        gamma: sharpness; a tensor is learned.
         margin: ``m`` in (0, 1): positives are to reach ``1 - m``, negatives to stay below ``m``.
 
     Returns:
         Weighted mean over the queries that have a positive and a negative; zero (with gradient) if none has.
     """
     with torch.autocast(queries.device.type, enabled=False):
-        dtype = torch.promote_types(queries.dtype, torch.float32)
-        a, b = F.normalize(queries.to(dtype), dim=-1), F.normalize(candidates.to(dtype), dim=-1)
-        past = None if bank is None else F.normalize(bank.detach().to(dtype), dim=-1)
-        check_shape(a, b, past, relation)
+        a, b, past = units(queries, candidates, bank, relation)
+        gamma = torch.as_tensor(gamma, dtype=a.dtype, device=a.device)
         i, cosine = positive_cosines(a, b, past, relation)
         limit = None if guard is None else best_of(cosine.detach(), i, len(a)) + guard
-        sharp, curve = torch.tensor(gamma, dtype=dtype, device=a.device), Curve(margin)
-        lse = lse_over(tiled)
-        wrong = lse(a, b, relation.columns(0, len(b)), sharp, limit, curve)
-        if past is not None and len(past):
-            rest = relation.columns(len(b), relation.shape[1])
-            wrong = torch.logaddexp(wrong, lse(a, past, rest, sharp, limit, curve))
+        wrong = over_negatives(a, b, past, relation, gamma, limit=limit, tiled=tiled, margin=margin)
         pull = -gamma * (1 + margin - cosine.detach()).clamp(min=0) * (cosine - (1 - margin))
         top = best_of(pull.detach(), i, len(a))
         counted = (wrong > LOW / 2) & torch.isfinite(top)
@@ -59,6 +52,4 @@ def circle_loss(
         mass = pull.new_zeros(len(a)).index_add(0, i, torch.exp(pull - top[i]))
         right = top + torch.where(counted, mass, torch.ones_like(mass)).log()
         row = F.softplus(torch.where(counted, wrong + right, torch.zeros_like(wrong)))
-        weight = counted.to(dtype) * (1 if weights is None else weights.to(dtype))
-        total = weight.sum()
-        return (weight * row).sum() / torch.where(total > 0, total, torch.ones_like(total))
+        return weighted_mean(row, counted, weights)

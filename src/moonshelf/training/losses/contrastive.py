@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from moonshelf.training.losses.lse import LOW, Tile, lse_over
+from moonshelf.training.losses.lse import LOW, Tile
+from moonshelf.training.losses.parts import best_of, over_negatives, positive_cosines, units, weighted_mean
 from moonshelf.training.losses.relation import Relation
 
 
@@ -55,19 +56,16 @@ def info_nce(
     """
     # full precision even under autocast: at bf16 and scale 16 two cosines .004 apart are the same logit
     with torch.autocast(queries.device.type, enabled=False):
-        dtype = torch.promote_types(queries.dtype, torch.float32)
-        a, b = F.normalize(queries.to(dtype), dim=-1), F.normalize(candidates.to(dtype), dim=-1)
-        past = None if bank is None else F.normalize(bank.detach().to(dtype), dim=-1)
-        check_shape(a, b, past, relation)
-        scale = torch.as_tensor(scale, dtype=dtype, device=a.device)
+        a, b, past = units(queries, candidates, bank, relation)
+        scale = torch.as_tensor(scale, dtype=a.dtype, device=a.device)
         i, cosine = positive_cosines(a, b, past, relation)
         limit = None if guard is None else best_of(cosine.detach(), i, len(a)) + guard
-        against = over_negatives(a, b, past, relation, scale, limit, tiled)
+        against = over_negatives(a, b, past, relation, scale, limit=limit, tiled=tiled)
         counted = against > LOW / 2
         each = F.softplus(torch.where(counted[i], against[i] - scale * cosine, torch.zeros_like(cosine)))
         if smoothing:
-            each = each + smoothing * scale * (cosine - mean_negative(a, b, past, relation)[i])
-        return over_queries(each, i, counted, weights, grades)
+            each = each + smoothing * scale * (cosine - _mean_negative(a, b, past, relation)[i])
+        return weighted_mean(*_within_queries(each, i, counted, grades), weights)
 
 
 def two_sided(
@@ -121,55 +119,7 @@ def alignment(images: Tensor, texts: Tensor, groups: Tensor, scale: Tensor | flo
     return 0.5 * (info_nce(images, texts, own, scale) + info_nce(texts, images, own, scale))
 
 
-# -- parts that other losses share ---------------------------------------------------------------
-
-
-def check_shape(a: Tensor, b: Tensor, past: Tensor | None, relation: Relation) -> None:
-    """Refuse embeddings that are not those of the relation.
-
-    Raises:
-        ValueError: with both shapes.
-    """
-    columns = len(b) + (0 if past is None else len(past))
-    if relation.shape != (len(a), columns):
-        raise ValueError(f"the relation is {relation.shape}, the embeddings are {(len(a), columns)}")
-
-
-def positive_cosines(a: Tensor, b: Tensor, past: Tensor | None, relation: Relation) -> tuple[Tensor, Tensor]:
-    """Query index and cosine ``[P]`` of the positive pairs, in their order."""
-    i, j = relation.positive
-    if past is None:
-        return i, (a[i] * b[j]).sum(-1)
-    fresh = j < len(b)
-    other = torch.where(fresh, torch.zeros_like(j), j - len(b))
-    partner = torch.where(fresh[:, None], b[torch.where(fresh, j, torch.zeros_like(j))], past[other])
-    return i, (a[i] * partner).sum(-1)
-
-
-def best_of(values: Tensor, i: Tensor, rows: int) -> Tensor:
-    """``[rows]`` largest of the values of a row; +inf where it has none, so that a guard lets all pass."""
-    best = values.new_full((rows,), float("-inf")).scatter_reduce(0, i, values, "amax")
-    return torch.where(torch.isinf(best), values.new_full((), float("inf")), best)
-
-
-def over_negatives(
-    a: Tensor,
-    b: Tensor,
-    past: Tensor | None,
-    relation: Relation,
-    scale: Tensor,
-    limit: Tensor | None,
-    tiled: bool | Tile,
-) -> Tensor:
-    """``[B]`` log-sum-exp over all negatives, fresh and past."""
-    lse = lse_over(tiled)
-    if past is None or not len(past):
-        return lse(a, b, relation, scale, limit)
-    fresh = lse(a, b, relation.columns(0, len(b)), scale, limit)
-    return torch.logaddexp(fresh, lse(a, past, relation.columns(len(b), relation.shape[1]), scale, limit))
-
-
-def mean_negative(a: Tensor, b: Tensor, past: Tensor | None, relation: Relation) -> Tensor:
+def _mean_negative(a: Tensor, b: Tensor, past: Tensor | None, relation: Relation) -> Tensor:
     """``[B]`` mean cosine to the negatives (a guard changes nothing here), without a ``B x C`` matrix."""
     rows = b if past is None else torch.cat((b, past))
     i, j = relation.excluded
@@ -178,15 +128,9 @@ def mean_negative(a: Tensor, b: Tensor, past: Tensor | None, relation: Relation)
     return (a * (rows.sum(0) - left)).sum(-1) / number
 
 
-def over_queries(
-    each: Tensor, i: Tensor, counted: Tensor, weights: Tensor | None, grades: Tensor | None
-) -> Tensor:
-    """Weighted mean over positives within a query, then over the queries that count."""
-    grade = torch.ones_like(each) if grades is None else grades.to(each)
-    grade = grade * counted[i]
+def _within_queries(each: Tensor, i: Tensor, counted: Tensor, grades: Tensor | None) -> tuple[Tensor, Tensor]:
+    """``[B]`` weighted mean over the positives of a query, and which queries have any."""
+    grade = (torch.ones_like(each) if grades is None else grades.to(each)) * counted[i]
     total = each.new_zeros(len(counted)).index_add(0, i, grade)
     row = each.new_zeros(len(counted)).index_add(0, i, grade * each)
-    weight = (total > 0).to(each) * (1 if weights is None else weights.to(each))
-    row = row / torch.where(total > 0, total, torch.ones_like(total))
-    mass = weight.sum()
-    return (weight * row).sum() / torch.where(mass > 0, mass, torch.ones_like(mass))
+    return row / torch.where(total > 0, total, torch.ones_like(total)), total > 0

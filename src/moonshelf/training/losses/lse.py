@@ -40,51 +40,47 @@ class Curve:
         return (cosine - self.margin).mul_(slope).mul_(scale), slope
 
 
-def lse_full(
-    queries: Tensor,
-    candidates: Tensor,
-    relation: Relation,
-    scale: Tensor,
-    limit: Tensor | None = None,
-    curve: Curve | None = None,
-) -> Tensor:
+@dataclass(frozen=True, slots=True)
+class Negatives:
+    """What the sum runs over and how.
+
+    Attributes:
+        relation: of the shape of queries and candidates.
+        scale: scalar tensor; gets a gradient.
+        limit: ``[B]``, negatives more alike than this are left out (false-negative guard); no gradient.
+        curve: how a cosine becomes a logit.
+    """
+
+    relation: Relation
+    scale: Tensor
+    limit: Tensor | None = None
+    curve: Curve = Curve()
+
+
+def lse_full(queries: Tensor, candidates: Tensor, over: Negatives) -> Tensor:
     """``[B]``; rows without a negative give ``LOW``. Cost: ``B x C`` numbers, several times over."""
-    curve = curve or Curve()
     cosine = queries @ candidates.T
-    negative = relation.negatives()
-    if limit is not None:
-        negative &= cosine.detach() <= limit[:, None]
-    if curve.margin is None:
-        logits = cosine * scale
-    else:
-        logits = scale * (cosine.detach() + curve.margin).clamp(min=0) * (cosine - curve.margin)
+    negative = over.relation.negatives()
+    if over.limit is not None:
+        negative &= cosine.detach() <= over.limit[:, None]
+    logits, margin = over.scale * cosine, over.curve.margin
+    if margin is not None:
+        logits = over.scale * (cosine.detach() + margin).clamp(min=0) * (cosine - margin)
     return torch.logsumexp(logits.masked_fill(~negative, LOW), dim=1).clamp(min=LOW)
 
 
-def lse_tiled(
-    queries: Tensor,
-    candidates: Tensor,
-    relation: Relation,
-    scale: Tensor,
-    limit: Tensor | None = None,
-    curve: Curve | None = None,
-    tile: Tile = TILE,
-) -> Tensor:
+def lse_tiled(queries: Tensor, candidates: Tensor, over: Negatives, tile: Tile = TILE) -> Tensor:
     """The same, ``tile[0] x tile[1]`` similarities at a time.
 
     Args:
         queries: ``[B, D]`` unit rows.
         candidates: ``[C, D]`` unit rows; without ``requires_grad`` they are visited once only.
-        relation: of shape ``(B, C)``.
-        scale: scalar tensor; gets a gradient.
-        limit: ``[B]``, negatives more alike than this are left out (false-negative guard); no gradient.
-        curve: how a cosine becomes a logit.
         tile: rows and columns of a tile.
 
     Cost: ``2 B C D`` multiply-adds forward, as many backward for candidates with gradient; memory
-    ``B (D + 2)`` and three tiles.
+    ``B (D + 3)`` and three tiles.
     """
-    out: Tensor = _Tiled.apply(queries, candidates, scale, relation, limit, curve or Curve(), tile)  # type: ignore[no-untyped-call]
+    out: Tensor = _Tiled.apply(queries, candidates, over.scale, over, tile)  # type: ignore[no-untyped-call]
     return out
 
 
@@ -116,37 +112,39 @@ class Blocks:
 
 class _Tiled(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, queries, candidates, scale, relation, limit, curve, tile):  # type: ignore[no-untyped-def]
-        blocks = Blocks(relation, tile)
+    def forward(ctx, queries, candidates, scale, over, tile):  # type: ignore[no-untyped-def]
+        blocks = Blocks(over.relation, tile)
         b, d = queries.shape
-        lse = queries.new_full((b,), LOW)
+        lse, bend = queries.new_full((b,), LOW), queries.new_zeros(b)
         pull = queries.new_zeros(b, d)
         for row in range(0, b, tile[0]):
-            q = queries[row : row + tile[0]]
+            rows = slice(row, row + tile[0])
+            q = queries[rows]
             top = q.new_full((len(q),), LOW)
-            mass, mean = q.new_zeros(len(q)), q.new_zeros(len(q), d)
+            mass, slopes, mean = q.new_zeros(len(q)), q.new_zeros(len(q)), q.new_zeros(len(q), d)
             for column in range(0, len(candidates), tile[1]):
                 c = candidates[column : column + tile[1]]
-                logits, slope = _tile(q, c, scale, limit, row, column, blocks, curve)
-                higher = torch.maximum(top, logits.amax(1))
-                logits.sub_(higher[:, None]).exp_()
+                p, slope = _tile(q, c, over, row, column, blocks)
+                higher = torch.maximum(top, p.amax(1))
+                p.sub_(higher[:, None]).exp_()
                 fade = torch.exp(top - higher)
-                mass = mass * fade + logits.sum(1)
-                weighted = logits if slope is None else logits.mul_(slope)
-                mean = torch.addmm(mean * fade[:, None], weighted, c)
+                mass = mass * fade + p.sum(1)
+                if slope is not None:
+                    slopes = slopes * fade + p.mul_(slope).sum(1)
+                mean = torch.addmm(mean * fade[:, None], p, c)
                 top = higher
             filled = mass > 0
             safe = torch.where(filled, mass, torch.ones_like(mass))
-            lse[row : row + tile[0]] = torch.where(filled, top + safe.log(), top.new_full((), LOW))
-            pull[row : row + tile[0]] = mean / safe[:, None]
-        ctx.save_for_backward(queries, candidates, scale, lse, pull)
-        ctx.blocks, ctx.limit, ctx.curve, ctx.tile = blocks, limit, curve, tile
+            lse[rows] = torch.where(filled, top + safe.log(), top.new_full((), LOW))
+            pull[rows], bend[rows] = mean / safe[:, None], slopes / safe
+        ctx.save_for_backward(queries, candidates, lse, pull, bend)
+        ctx.over, ctx.blocks, ctx.tile = over, blocks, tile
         return lse
 
     @staticmethod
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
-        queries, candidates, scale, lse, pull = ctx.saved_tensors
-        tile, weight = ctx.tile, gradient * scale
+        queries, candidates, lse, pull, bend = ctx.saved_tensors
+        tile, weight = ctx.tile, gradient * ctx.over.scale
         d_queries = d_candidates = d_scale = None
         if ctx.needs_input_grad[0]:
             d_queries = weight[:, None] * pull
@@ -155,37 +153,28 @@ class _Tiled(torch.autograd.Function):
             for row in range(0, len(queries), tile[0]):
                 rows = slice(row, row + tile[0])
                 q = queries[rows]
+                weighted = q * weight[rows, None]
                 for column in range(0, len(candidates), tile[1]):
                     c = candidates[column : column + tile[1]]
-                    p, slope = _tile(q, c, scale, ctx.limit, row, column, ctx.blocks, ctx.curve)
+                    p, slope = _tile(q, c, ctx.over, row, column, ctx.blocks)
                     p.sub_(lse[rows, None]).exp_()
                     if slope is not None:
                         p.mul_(slope)
-                    d_candidates[column : column + tile[1]].addmm_(p.T, q * weight[rows, None])
-        if ctx.needs_input_grad[2]:
-            if ctx.curve.margin is None:
-                d_scale = (gradient * (queries * pull).sum(1)).sum()
-            else:  # f = scale * a (s - m): the sum over j of p a (s - m)
-                raise NotImplementedError("the scale of circle loss is a constant")
-        return d_queries, d_candidates, d_scale, None, None, None, None
+                    d_candidates[column : column + tile[1]].addmm_(p.T, weighted)
+        if ctx.needs_input_grad[2]:  # sum over j of p_ij f(s_ij) / scale, with f = scale a (s - m) or scale s
+            margin = ctx.over.curve.margin or 0.0
+            d_scale = (gradient * ((queries * pull).sum(1) - margin * bend)).sum()
+        return d_queries, d_candidates, d_scale, None, None
 
 
-def _tile(  # type: ignore[no-untyped-def]
-    q: Tensor,
-    c: Tensor,
-    scale: Tensor,
-    limit: Tensor | None,
-    row: int,
-    column: int,
-    blocks: Blocks,
-    curve: Curve,
-):
+def _tile(
+    q: Tensor, c: Tensor, over: Negatives, row: int, column: int, blocks: Blocks
+) -> tuple[Tensor, Tensor | None]:
     """Logits of one tile, -inf where a pair is no negative, and their slope."""
     cosine = q @ c.T
-    out = None if limit is None else cosine > limit[row : row + len(q), None]
-    logits, slope = curve(cosine, scale)
-    if out is not None:
-        logits.masked_fill_(out, float("-inf"))
+    logits, slope = over.curve(cosine, over.scale)
+    if over.limit is not None:
+        logits.masked_fill_(cosine > over.limit[row : row + len(q), None], float("-inf"))
     i, j = blocks.of(row, column)
     logits[i, j] = float("-inf")
     return logits, slope

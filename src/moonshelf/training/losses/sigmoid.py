@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from moonshelf.training.losses.contrastive import check_shape
 from moonshelf.training.losses.lse import TILE, Blocks, Tile
+from moonshelf.training.losses.parts import units
 from moonshelf.training.losses.relation import Relation
 
 
@@ -33,10 +33,8 @@ def sigmoid_loss(
     Cost: as ``info_nce``; the tiled form computes its gradients on the way forward, nothing twice.
     """
     with torch.autocast(queries.device.type, enabled=False):
-        dtype = torch.promote_types(queries.dtype, torch.float32)
-        a, b = F.normalize(queries.to(dtype), dim=-1), F.normalize(candidates.to(dtype), dim=-1)
-        check_shape(a, b, None, relation)
-        scale, bias = (torch.as_tensor(x, dtype=dtype, device=a.device) for x in (scale, bias))
+        a, b, _ = units(queries, candidates, None, relation)
+        scale, bias = (torch.as_tensor(x, dtype=a.dtype, device=a.device) for x in (scale, bias))
         weight = a.new_ones(len(a)) if weights is None else weights.to(a)
         i, j = relation.positive
         right = (weight[i] * F.softplus(-(scale * (a[i] * b[j]).sum(-1) + bias))).sum()
@@ -47,7 +45,7 @@ def sigmoid_loss(
         else:
             each = F.softplus(scale * (a @ b.T) + bias)
             wrong = (weight[:, None] * each.masked_fill(~relation.negatives(), 0)).sum()
-        return (right + wrong) / weight.sum().clamp(min=torch.finfo(dtype).tiny)
+        return (right + wrong) / weight.sum().clamp(min=torch.finfo(a.dtype).tiny)
 
 
 class _Tiled(torch.autograd.Function):
