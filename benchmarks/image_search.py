@@ -1,8 +1,9 @@
 """Image-search recall of trained encoders on one shop: alone, with distractors, and on products never trained on.
 
-    python benchmarks/image_search.py SHOP --work DIR [--distractors SHOP ...] [--held-out 21] [--recipe thorough]
+    python benchmarks/image_search.py SHOP --work DIR [--alone DIR] [--distractors SHOP ...] [--held-out 21]
 
-1. `moonshelf run` on the shop (resumes, skips what is done), test split.
+1. `moonshelf run` on the shop (resumes, skips what is done), test split; with --alone, the work folder of a run
+   that was made before, as it is.
 2. The same encoder with the distractor shops' products and photos in the gallery.
 3. Product-disjoint: `--held-out` random products (seeded) leave the shop with their texts, their photos and
    every photo that was ever searched for them; an encoder is trained on what is left, and is asked for them alone,
@@ -49,6 +50,7 @@ def main() -> int:
     )
     parser.add_argument("shop", type=Path)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--alone", type=Path)
     parser.add_argument("--distractors", type=Path, nargs="*", default=[])
     parser.add_argument("--held-out", type=int, default=0)
     parser.add_argument("--recipe", default="thorough")
@@ -56,11 +58,13 @@ def main() -> int:
     a = parser.parse_args()
     config = commands.resolve(a.recipe, a.set, None)
 
-    begun = time.monotonic()
-    commands.run(a.shop, a.work / "all", config)
-    print(f"run: {(time.monotonic() - begun) / 60:.1f} minutes (0 when it was done before)")
-    shop = open_shop(a.shop, cache=a.work / "all" / "shop")
-    encoder = load_encoder(a.work / "all", pipeline.device())
+    trained = a.alone or a.work / "all"
+    if a.alone is None:
+        begun = time.monotonic()
+        commands.run(a.shop, trained, config)
+        print(f"run: {(time.monotonic() - begun) / 60:.1f} minutes (0 when it was done before)")
+    shop = open_shop(a.shop, cache=trained / "shop")
+    encoder = load_encoder(trained, pipeline.device())
     alone = image_search(shop, encoder)
     print(f"== {shop.name} alone\n{alone}\n")
     if a.distractors:
