@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +97,24 @@ def write_shop(folder: Path) -> Path:
 def shop_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The raw folder of the small shop."""
     return write_shop(tmp_path_factory.mktemp("raw") / "toys")
+
+
+@pytest.fixture
+def shop_with(shop_folder: Path, tmp_path: Path) -> Callable[..., Path]:
+    """``shop_with(searches=frame, images=None)``: the small shop with that table instead, without that one."""
+
+    def write(**tables: pl.DataFrame | None) -> Path:
+        raw = tmp_path / "raw"
+        raw.mkdir()
+        for name in ("products", "images", "searches"):
+            frame = tables.get(name)
+            if frame is not None:
+                frame.write_parquet(raw / f"{name}.parquet")
+            elif name not in tables:
+                (raw / f"{name}.parquet").write_bytes((shop_folder / f"{name}.parquet").read_bytes())
+        return raw
+
+    return write
 
 
 @pytest.fixture(scope="session")

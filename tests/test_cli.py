@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -176,16 +177,21 @@ def test_an_unfinished_run_is_not_lost(shop_folder: Path, tmp_path: Path, capsys
     assert (unfinished / "checkpoint.pt").read_bytes() == b"torn"
 
 
-def test_run_leaves_out_what_there_is_too_little_data_for(shop_folder: Path, tmp_path: Path) -> None:
+def test_run_leaves_out_what_there_is_too_little_data_for(
+    shop_folder: Path, shop_with: Callable[..., Path], tmp_path: Path
+) -> None:
     """One search to learn from, three photos: both stages are left out, the rest is done."""
-    raw, folder = tmp_path / "raw", tmp_path / "work"
-    raw.mkdir()
-    products = pl.read_parquet(shop_folder / "products.parquet").head(2)
-    products.write_parquet(raw / "products.parquet")
-    rows = pl.read_parquet(shop_folder / "searches.parquet")
-    (rows.filter(pl.col("query_id").is_in(["t0", "q1-0"]))).write_parquet(raw / "searches.parquet")
-    images = pl.read_parquet(shop_folder / "images.parquet")
-    images.filter(pl.col("image_id").is_in(["p0", "p1", "q1-0"])).write_parquet(raw / "images.parquet")
+    products, rows, images = (
+        pl.read_parquet(shop_folder / f"{n}.parquet") for n in ("products", "searches", "images")
+    )
+    raw, folder = (
+        shop_with(
+            products=products.head(2),
+            searches=rows.filter(pl.col("query_id").is_in(["t0", "q1-0"])),
+            images=images.filter(pl.col("image_id").is_in(["p0", "p1", "q1-0"])),
+        ),
+        tmp_path / "work",
+    )
     assert main(["run", str(raw), "--work", str(folder), "--recipe", "smoke"]) == 0
     assert (folder / "evaluation" / "untrained.json").is_file()
     assert (folder / "report" / "index.html").is_file()
@@ -201,15 +207,11 @@ def test_the_report_tells_this_run_only(work: Path, shop_folder: Path) -> None:
 
 
 def test_validation_counts_every_product_of_a_query_and_sets_its_design_aside(
-    shop_folder: Path, encoder: CompactEncoder, tmp_path: Path
+    shop_folder: Path, shop_with: Callable[..., Path], encoder: CompactEncoder, tmp_path: Path
 ) -> None:
-    raw = tmp_path / "raw"
-    raw.mkdir()
-    for name in ("products", "images"):
-        (raw / f"{name}.parquet").write_bytes((shop_folder / f"{name}.parquet").read_bytes())
     rows = pl.read_parquet(shop_folder / "searches.parquet").filter(pl.col("query_id") == "q0-1")
     other = rows.with_columns(product_id=pl.lit("2"))  # one photo, acted on products 0 and 2
-    pl.concat([rows, other]).write_parquet(raw / "searches.parquet")
+    raw = shop_with(searches=pl.concat([rows, other]))
     asked = validation(open_shop(raw, cache=tmp_path / "prepared"), recipe("smoke"))
     assert asked is not None
     names = ["0", "2", *(str(i) for i in range(12) if i not in (0, 2))]
@@ -221,25 +223,22 @@ def test_validation_counts_every_product_of_a_query_and_sets_its_design_aside(
 
 @pytest.mark.parametrize("without", ["text", "photos"])
 def test_run_on_a_shop_without_text_or_without_photos(
-    without: str, shop_folder: Path, tmp_path: Path
+    without: str, shop_folder: Path, shop_with: Callable[..., Path], tmp_path: Path
 ) -> None:
-    raw, folder = tmp_path / "raw", tmp_path / "work"
-    raw.mkdir()
     products = pl.read_parquet(shop_folder / "products.parquet")
     searches = pl.read_parquet(shop_folder / "searches.parquet")
     if without == "text":
         products = products.select("product_id", "spu_id", "image_ids")
         searches = searches.filter(pl.col("query_image_id").is_not_null())
-        (raw / "images.parquet").write_bytes((shop_folder / "images.parquet").read_bytes())
+        photos = pl.read_parquet(shop_folder / "images.parquet")
     else:
         products = products.drop("image_ids")
         searches = searches.filter(pl.col("query_text").is_not_null())
         extra = searches.with_columns(
             pl.col("query_id") + "x", pl.col("query_text") + " toy", split=pl.lit("test")
         )
-        searches = pl.concat([searches, extra])
-    products.write_parquet(raw / "products.parquet")
-    searches.write_parquet(raw / "searches.parquet")
+        searches, photos = pl.concat([searches, extra]), None
+    raw, folder = shop_with(products=products, searches=searches, images=photos), tmp_path / "work"
     assert main(["run", str(raw), "--work", str(folder), "--recipe", "smoke"]) == 0
     assert (folder / "posttrain" / "manifest.json").is_file()
     assert (folder / "pretrain").exists() == (without == "text")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,12 +39,10 @@ def test_category_negatives_share_the_category_and_not_the_design(shop: Shop) ->
             assert pairs.groups[number] != pairs.groups[own]
 
 
-def test_a_kind_that_cannot_be_had_is_an_error(shop: Shop, shop_folder: Path, tmp_path: Path) -> None:
-    raw = tmp_path / "raw"
-    raw.mkdir()
-    for name in ("images", "searches"):
-        (raw / f"{name}.parquet").write_bytes((shop_folder / f"{name}.parquet").read_bytes())
-    pl.read_parquet(shop_folder / "products.parquet").drop("category").write_parquet(raw / "products.parquet")
+def test_a_kind_that_cannot_be_had_is_an_error(
+    shop_folder: Path, shop_with: Callable[..., Path], tmp_path: Path
+) -> None:
+    raw = shop_with(products=pl.read_parquet(shop_folder / "products.parquet").drop("category"))
     bare = SearchPairs([open_shop(raw, cache=tmp_path / "prepared")])
     with pytest.raises(InputError, match="no category holds two designs"):
         HardNegatives(bare, category=1)

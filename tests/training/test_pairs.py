@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +13,6 @@ import torch
 from moonshelf.errors import TooLittleData
 from moonshelf.shop.shop import Shop, open_shop
 from moonshelf.training.pairs import SearchPairs
-
-
-def copy(shop_folder: Path, out: Path, searches: pl.DataFrame, products: pl.DataFrame | None = None) -> Shop:
-    """The small shop with other searches (and products), opened."""
-    raw = out / "raw"
-    raw.mkdir(parents=True)
-    (raw / "images.parquet").write_bytes((shop_folder / "images.parquet").read_bytes())
-    table = pl.read_parquet(shop_folder / "products.parquet") if products is None else products
-    table.write_parquet(raw / "products.parquet")
-    searches.write_parquet(raw / "searches.parquet")
-    return open_shop(raw, cache=out / "prepared")
 
 
 def numbers(pairs: SearchPairs, *ids: str) -> torch.Tensor:
@@ -43,13 +33,17 @@ def test_products_of_one_design_are_no_negatives(shop: Shop) -> None:
     assert pairs.masks(row, numbers(pairs, "2", "6"), own_category=False)[1].tolist() == [[False, True]]
 
 
-def test_every_product_that_a_query_led_to_is_right_for_it(shop_folder: Path, tmp_path: Path) -> None:
+def test_every_product_that_a_query_led_to_is_right_for_it(
+    shop_folder: Path, shop_with: Callable[..., Path], tmp_path: Path
+) -> None:
     rows = pl.read_parquet(shop_folder / "searches.parquet")
     text = rows.filter(pl.col("query_id") == "t0")  # "red circle" -> 0; asked again, it led to 6
     again = text.with_columns(
         query_id=pl.lit("again"), product_id=pl.lit("6"), query_text=pl.lit("Red  circle")
     )
-    pairs = SearchPairs([copy(shop_folder, tmp_path, pl.concat([rows, again]))])
+    pairs = SearchPairs(
+        [open_shop(shop_with(searches=pl.concat([rows, again])), cache=tmp_path / "prepared")]
+    )
     both = [
         i for i, (_, _, t) in enumerate(pairs.queries) if t is not None and t.lower().startswith("red  c")
     ]
@@ -64,31 +58,30 @@ def test_every_product_that_a_query_led_to_is_right_for_it(shop_folder: Path, tm
     assert differ.tolist() == [[False, False, True], [False, False, True], [True, True, False]]
 
 
-def test_products_without_a_category_stay_negatives(shop_folder: Path, tmp_path: Path) -> None:
-    rows = pl.read_parquet(shop_folder / "searches.parquet")
+def test_products_without_a_category_stay_negatives(
+    shop_folder: Path, shop_with: Callable[..., Path], tmp_path: Path
+) -> None:
     products = pl.read_parquet(shop_folder / "products.parquet").drop("category")
-    pairs = SearchPairs([copy(shop_folder, tmp_path, rows, products)])
+    pairs = SearchPairs([open_shop(shop_with(products=products), cache=tmp_path / "prepared")])
     wrong = pairs.masks(np.array([row_of(pairs, "0")]), numbers(pairs, "0", "2"), own_category=False)[1]
     assert wrong.tolist() == [[False, True]]
 
 
-def test_searches_for_one_design_are_too_little(shop_folder: Path, tmp_path: Path) -> None:
+def test_searches_for_one_design_are_too_little(
+    shop_folder: Path, shop_with: Callable[..., Path], tmp_path: Path
+) -> None:
     rows = pl.read_parquet(shop_folder / "searches.parquet").filter(pl.col("product_id").is_in(["0", "1"]))
+    raw = shop_with(searches=rows)
     with pytest.raises(TooLittleData, match="1 designs"):
-        SearchPairs([copy(shop_folder, tmp_path, rows)])
+        SearchPairs([open_shop(raw, cache=tmp_path / "prepared")])
 
 
 def test_an_extra_shop_cannot_teach_what_is_asked_in_val_or_test(
-    shop: Shop, shop_folder: Path, tmp_path: Path
+    shop: Shop, shop_folder: Path, shop_with: Callable[..., Path], tmp_path: Path
 ) -> None:
     """The same queries again, all of them called train, as an extra shop."""
-    raw = tmp_path / "raw"
-    raw.mkdir()
-    for name in ("products", "images"):
-        (raw / f"{name}.parquet").write_bytes((shop_folder / f"{name}.parquet").read_bytes())
     rows = pl.read_parquet(shop_folder / "searches.parquet").with_columns(split=pl.lit("train"))
-    rows.write_parquet(raw / "searches.parquet")
-    other = open_shop(raw, cache=tmp_path / "prepared")
+    other = open_shop(shop_with(searches=rows), cache=tmp_path / "prepared")
     both = SearchPairs([shop, other])
     asked = {image for number, image, _ in both.queries if number == 1 and image}
     assert shop.searches is not None

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -168,22 +169,18 @@ def test_a_log_cut_by_a_crash_is_read(tmp_path: Path) -> None:
 
 
 def test_copies_of_test_photos_never_train(
-    shop_folder: Path, encoder: CompactEncoder, tmp_path: Path
+    shop_folder: Path, shop_with: Callable[..., Path], encoder: CompactEncoder, tmp_path: Path
 ) -> None:
     """The same bytes under another name, in the shop and in an extra shop; and products without anything."""
-    raw, other = tmp_path / "raw", tmp_path / "other"
-    raw.mkdir()
+    other = tmp_path / "other"
     other.mkdir()
     images = pl.read_parquet(shop_folder / "images.parquet")
     held = images.filter(pl.col("image_id") == "q0-0")
     twin = held.with_columns(pl.lit("twin").alias("image_id"))
-    pl.concat((images, twin)).write_parquet(raw / "images.parquet")
-    products = pl.read_parquet(shop_folder / "products.parquet")
-    products.write_parquet(raw / "products.parquet")
     searches = pl.read_parquet(shop_folder / "searches.parquet")
     row = searches.filter(pl.col("query_id") == "q0-2")
     leak = row.with_columns(pl.lit("leak").alias("query_id"), pl.lit("twin").alias("query_image_id"))
-    pl.concat((searches, leak)).write_parquet(raw / "searches.parquet")
+    raw = shop_with(images=pl.concat((images, twin)), searches=pl.concat((searches, leak)))
     pl.concat((twin, images.filter(pl.col("image_id") == "q1-3"))).write_parquet(other / "images.parquet")
     ours = open_shop(raw, cache=tmp_path / "a")
     lent = open_shop(other, cache=tmp_path / "b", require_products=False)
@@ -194,13 +191,9 @@ def test_copies_of_test_photos_never_train(
 
 
 def test_replay_draws_on_shops_without_searches_and_survives_a_restart(
-    shop: Shop, encoder: CompactEncoder, shop_folder: Path, tmp_path: Path
+    shop: Shop, encoder: CompactEncoder, shop_with: Callable[..., Path], tmp_path: Path
 ) -> None:
-    raw = tmp_path / "raw"
-    raw.mkdir()
-    for name in ("products", "images"):
-        (raw / f"{name}.parquet").write_bytes((shop_folder / f"{name}.parquet").read_bytes())
-    lent = open_shop(raw, cache=tmp_path / "prepared")
+    lent = open_shop(shop_with(searches=None), cache=tmp_path / "prepared")
     settings = replace(POST, replay=0.5, replay_batch=8)
     stage = Posttrain([shop, lent], encoder, settings, 0)
     assert stage.replay is not None
