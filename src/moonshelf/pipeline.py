@@ -25,7 +25,7 @@ from moonshelf.evaluation.metrics import first_hit_ranks
 from moonshelf.progress import duration, say
 from moonshelf.recipes import RunConfig
 from moonshelf.shop.shop import Shop, open_shop
-from moonshelf.training.checkpoint import FILE as CHECKPOINT
+from moonshelf.training.checkpoint import drop_checkpoints, has_checkpoint
 from moonshelf.training.loop import TrainResult
 from moonshelf.training.posttrain import posttrain
 from moonshelf.training.pretrain import pretrain
@@ -176,7 +176,7 @@ def train_stage(
     if finished is not None and finished["key"] == key:  # stopped between the last write and the rename
         _move_in(unfinished, folder)
         return folder
-    if not resume and (unfinished / CHECKPOINT).exists():
+    if not resume and has_checkpoint(unfinished):
         raise InputError(
             "an unfinished run is here",
             where=str(unfinished),
@@ -215,13 +215,13 @@ def train_stage(
 
 
 def _move_in(unfinished: Path, folder: Path) -> None:
-    """The finished stage takes its place; the checkpoint goes only after that, so no moment loses the work."""
+    """The finished stage takes its place; the checkpoints go only after that, so no moment loses the work."""
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
     unfinished.rename(folder)
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    drop_checkpoints(folder)
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""Sampler, views, memory and checkpoints on their own."""
+"""Sampler, views and memory on their own."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moonshelf.errors import InputError
-from moonshelf.training.checkpoint import FILE, Checkpoint, load_checkpoint, save_checkpoint
 from moonshelf.training.loop import rate_at
 from moonshelf.training.memory import ProductMemory
 from moonshelf.training.sampler import cycle, epoch_order, grouped_batches
@@ -137,26 +135,3 @@ def test_rate_warms_up_and_ends_at_zero() -> None:
     assert max(rates) == pytest.approx(1.0)
     assert rates[-1] < 0.001
     assert all(a >= b for a, b in pairwise(rates[10:]))
-
-
-def test_torn_and_foreign_checkpoints_are_refused(tmp_path) -> None:
-    assert load_checkpoint(tmp_path, "k") is None
-    save_checkpoint(Checkpoint(3, "k", {"w": torch.ones(4)}, {}, {}), tmp_path)
-    found = load_checkpoint(tmp_path, "k")
-    assert found is not None and found.step == 3 and torch.equal(found.model["w"], torch.ones(4))
-    with pytest.raises(InputError, match="other settings"):
-        load_checkpoint(tmp_path, "another")
-    whole = (tmp_path / FILE).read_bytes()
-    (tmp_path / FILE).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="damaged"):
-        load_checkpoint(tmp_path, "k")
-
-
-def test_a_full_disk_keeps_the_last_checkpoint(tmp_path, monkeypatch) -> None:
-    save_checkpoint(Checkpoint(3, "k", {"w": torch.ones(4)}, {}, {}), tmp_path)
-    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(InputError, match="disk is full"):
-        save_checkpoint(Checkpoint(4, "k", {"w": torch.zeros(4)}, {}, {}), tmp_path)
-    found = load_checkpoint(tmp_path, "k")
-    assert found is not None and found.step == 3
-    assert [p.name for p in tmp_path.iterdir()] == [FILE]

@@ -1,12 +1,14 @@
 """Checkpoints: everything a run needs to go on as if it had never stopped, written whole or not at all.
 
-Batches and views are functions of (seed, step), so no random state is stored: the step is enough.
+Batches and views are functions of (seed, step), so no random state is stored: the step is enough. The last two are
+kept: disks and file systems do lose what was said to be written, and then the run goes on from the one before.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,11 @@ import torch
 from torch import Tensor
 
 from moonshelf.errors import InputError
+from moonshelf.progress import say
 from moonshelf.workspace import full_disk
 
 FILE = "checkpoint.pt"
+BEFORE = "checkpoint.before.pt"
 
 
 @dataclass(slots=True)
@@ -38,10 +42,10 @@ class Checkpoint:
 
 
 def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write ``checkpoint.pt`` through a temporary sibling, fsync and rename.
+    """Write ``checkpoint.pt`` through a temporary sibling, fsync and rename; the one there was becomes the one before.
 
     Raises:
-        InputError: the disk is full; the previous checkpoint is untouched.
+        InputError: the disk is full; what there was is untouched.
     """
     path = folder / FILE
     temporary = folder / f".{FILE}.partial"
@@ -51,6 +55,8 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
             torch.save(value, handle)
             handle.flush()
             os.fsync(handle.fileno())
+        if path.exists():
+            path.replace(folder / BEFORE)
         temporary.replace(path)
     except (
         OSError,
@@ -65,26 +71,50 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
         raise
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is something to go on from."""
+    return any((folder / name).exists() for name in (FILE, BEFORE))
+
+
+def drop_checkpoints(folder: Path) -> None:
+    """Remove them, for a new start or after the end."""
+    for name in (FILE, BEFORE):
+        (folder / name).unlink(missing_ok=True)
+
+
 def load_checkpoint(folder: Path, config_key: str) -> Checkpoint | None:
-    """The checkpoint in ``folder``, or None.
+    """The newest whole checkpoint in ``folder``, or None; every byte is checked against the checksums in the file.
 
     Raises:
-        InputError: it is damaged, or belongs to other settings.
+        InputError: all are damaged, or the newest whole one belongs to other settings.
     """
-    path = folder / FILE
-    if not path.is_file():
-        return None
-    try:
-        value = torch.load(path, map_location="cpu", weights_only=True)
-        checkpoint = Checkpoint(**value)
-    except Exception as error:  # a torn file can break the reader anywhere
+    found = None
+    damaged: Exception | None = None
+    for path in (folder / FILE, folder / BEFORE):
+        if not path.is_file():
+            continue
+        try:
+            with zipfile.ZipFile(path) as archive:
+                if archive.testzip() is not None:
+                    raise ValueError("a checksum does not fit")
+            found = Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+            break
+        except Exception as error:  # a torn file can break the reader anywhere
+            damaged = error
+    if found is None and damaged is not None:
         raise InputError(
-            "the checkpoint is damaged", where=str(path), mend="delete it to start the stage again"
-        ) from error
-    if checkpoint.config_key != config_key:
+            "the checkpoint is damaged",
+            where=str(folder / FILE),
+            mend="delete it (and the one before) to start the stage again",
+        ) from damaged
+    if found is None:
+        return None
+    if found.config_key != config_key:
         raise InputError(
             "the checkpoint was made with other settings or data",
             where=str(path),
             mend="resume with the same settings, or delete it to start the stage again",
         )
-    return checkpoint
+    if damaged is not None:
+        say(f"{folder / FILE}: damaged; going on from the checkpoint before it, step {found.step}")
+    return found

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from moonshelf.encoder import CompactEncoder
 from moonshelf.errors import InputError
 from moonshelf.progress import Progress, say
-from moonshelf.training.checkpoint import FILE, Checkpoint, load_checkpoint, save_checkpoint
+from moonshelf.training.checkpoint import Checkpoint, drop_checkpoints, load_checkpoint, save_checkpoint
 from moonshelf.training.config import LoopConfig, OptimConfig
 from moonshelf.training.runlog import RunLog
 from moonshelf.workspace import digest
@@ -278,7 +278,7 @@ def train(
     Args:
         encoder: trained in place; at the end it holds the weights that were best on val.
         stage: see :class:`Stage`.
-        folder: gets ``checkpoint.pt`` (removed at the end by the caller), ``log.jsonl``, TensorBoard files.
+        folder: gets the last two checkpoints (removed at the end by the caller), ``log.jsonl``, TensorBoard files.
         validate: metrics on val; None trains to the last step and keeps the last weights. What is validated and
             kept is the running mean of the weights (Polyak and Juditsky 1992), unless ``optim.average`` is 0: it
             swings less from one validation to the next than the weights do.
@@ -289,7 +289,7 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     if not resume:
-        (folder / FILE).unlink(missing_ok=True)
+        drop_checkpoints(folder)
     run = _Run(encoder, stage, folder, validate)
     first = run.resume()
     loop = stage.loop
