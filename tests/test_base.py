@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import torch
 
 from moonshelf import doctor, workspace
 from moonshelf.config import config_hash, override
@@ -152,10 +153,47 @@ def test_the_doctor_names_a_broken_torchvision(tmp_path: Path, monkeypatch: pyte
     assert "pip uninstall torchvision" in problems[0].mend
 
 
+def test_the_doctor_names_gigabytes_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "nvidia_cublas_cu12-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: nvidia-cublas-cu12\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(doctor, "_gpu_present", lambda: False)
+    [problem] = [f for f in doctor.examine() if f.what == "CUDA wheels"]
+    assert problem.level == "problem" and "whl/cpu" in problem.mend
+    monkeypatch.setattr(doctor, "_gpu_present", lambda: True)  # a driver without a torch that can use it
+    found = {f.what: f for f in doctor.examine()}
+    assert "CUDA wheels" not in found and "CUDA build" in found["GPU"].mend
+
+
+def test_what_was_there_comes_back_when_the_last_rename_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / workspace.MANIFEST).write_text("{}")
+    rename = Path.rename
+
+    def broken(self: Path, target: Path) -> Path:
+        if self.name.endswith(".partial"):
+            raise OSError(5, "Input/output error")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", broken)
+    with pytest.raises(OSError, match="Input/output"), workspace.atomic_folder(tmp_path / "made") as folder:
+        (folder / workspace.MANIFEST).write_text("{}")
+    assert [p.name for p in tmp_path.iterdir()] == ["made"] and (
+        tmp_path / "made" / workspace.MANIFEST
+    ).is_file()
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("encoder.width=128", "encoder.widths"),
+        ("encoder.width=128", "encoder.widths=128,64"),
+        ("posttrain.loop.max_steps=-5", "posttrain.loop.max_steps cannot be negative"),
+        ("pretrain.optim.warmup=-3", "warmup is a share"),
+        ("posttrain.optim.head_lr=-1", "posttrain.optim.head_lr"),
         ("encoder.heads=3", "3 heads"),
         ("posttrain.replay_batch=0", "posttrain.replay_batch cannot be 0"),
         ("posttrain.memory=-1", "posttrain.memory cannot be negative"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -146,6 +147,7 @@ def test_check_exits_1_when_a_shop_cannot_be_used(tmp_path: Path, monkeypatch, c
             "{tmp}/no/dir",
         ),
         (["serve", "--work", "x"], "not built yet"),
+        (["evaluate", "benchmark", "{shop}"], "evaluate benchmark is not built yet"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_1(
@@ -157,6 +159,50 @@ def test_bad_input_is_one_line_and_exit_1(
     err = capsys.readouterr().err
     assert message.format(tmp=tmp_path) in err
     assert err.count("\n") == 1
+
+
+def test_a_full_disk_is_one_line_wherever_it_fills(
+    shop_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The log of a run, for one: its file is a device that is always full."""
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    opened = Path.open
+
+    def full(self: Path, mode: str = "r", *args: Any, **options: Any) -> Any:
+        return opened(
+            Path("/dev/full") if self.name == "log.jsonl" and "a" in mode else self, mode, *args, **options
+        )
+
+    monkeypatch.setattr(Path, "open", full)
+    assert main(["pretrain", str(shop_folder), "--work", str(tmp_path), "--recipe", "smoke"]) == 1
+    err = capsys.readouterr().err
+    assert "the disk is full" in err and err.count("\n") == 1
+
+
+def test_demo_makes_its_shop_and_runs_on_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["demo", "--out", str(tmp_path), "--products", "60", "--recipe", "smoke"]
+    assert main(args) == 0
+    said = capsys.readouterr().out
+    for name in ("untrained", "posttrain", "off the shelf", "colour histogram", "chance"):
+        assert f"image search, {name}" in said
+    made = (tmp_path / "demo-shop" / "products.parquet").stat().st_mtime_ns
+    assert (tmp_path / "report" / "index.html").is_file() and (tmp_path / "demo-shop" / "truth").is_dir()
+    assert main(args) == 0  # made already
+    assert (tmp_path / "demo-shop" / "products.parquet").stat().st_mtime_ns == made
+
+
+def test_what_was_trained_on_a_shop_belongs_to_its_copy(
+    work: Path, shop_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same data in another place: nothing is trained again."""
+    here = tmp_path / "elsewhere"
+    here.mkdir()
+    for file in shop_folder.iterdir():
+        (here / file.name).write_bytes(file.read_bytes())
+    weights = (work / "posttrain" / "model.safetensors").stat().st_mtime_ns
+    assert main(["run", str(here), "--work", str(work), "--recipe", "smoke"]) == 0
+    assert (work / "posttrain" / "model.safetensors").stat().st_mtime_ns == weights
 
 
 def test_wrong_usage_exits_2() -> None:

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 bad input (one clear line on stderr), 2 usage, 130 interru
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from moonshelf import __version__
 from moonshelf.errors import InputError
+from moonshelf.workspace import full_disk
 
 NOT_BUILT = {
     "relevance": "train a query-product relevance model",
@@ -22,6 +24,8 @@ NOT_BUILT = {
     "heatmap": "show what made a query match a product",
     "export": "ONNX and sentence-transformers export",
     "serve": "HTTP API and web page",
+    "evaluate benchmark": "nine pairs of modalities, classification, attributes",
+    "evaluate relevance": "judged query-product pairs",
 }
 
 
@@ -72,7 +76,7 @@ def _train(a: argparse.Namespace) -> int:
     config = commands.resolve(a.recipe, a.set, a.seed)
     work = Path(a.work)
     shop = open_shop(a.shop, cache=work / "shop", fetch=a.fetch)
-    folder = commands.train(a.verb, shop, work, config, resume=a.resume, extra=_paths(a.extra))
+    folder = commands.train(a.verb, shop, work, config, resume=a.resume, extra=_paths(a.extra), fetch=a.fetch)
     print(f"encoder  {folder}")
     return 0
 
@@ -124,7 +128,7 @@ def _evaluate_search(a: argparse.Namespace) -> int:
         load_encoder(a.encoder, pipeline.device()),
         config,
         kind="text" if a.what == "text-search" else "image",
-        distractors=pipeline.open_extra(_paths(a.distractors), shop),
+        distractors=pipeline.open_extra(_paths(a.distractors), shop, a.fetch),
         products=products,
     )
     if a.json:
@@ -274,7 +278,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     _verb(verbs, "doctor", "explain a broken environment", "doctor", _doctor)
     for name, what in NOT_BUILT.items():
-        verbs.add_parser(name, help=f"{what} (not built yet)")
+        if " " not in name:
+            verbs.add_parser(name, help=f"{what} (not built yet)")
     return parser
 
 
@@ -282,8 +287,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        if words and words[0] in NOT_BUILT:
-            what = f"moonshelf {words[0]} is not built yet ({NOT_BUILT[words[0]]})"
+        missing = next((name for name in (" ".join(words[:2]), *words[:1]) if name in NOT_BUILT), None)
+        if missing is not None:
+            what = f"moonshelf {missing} is not built yet ({NOT_BUILT[missing]})"
             raise InputError(what, mend="see docs/LOG.md for the plan")
         args = build_parser().parse_args(words)
         return int(args.call(args))
@@ -294,6 +300,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            print(f"moonshelf: {full_disk(Path(str(error.filename or 'while writing')))}", file=sys.stderr)
+            return 1
         where = f" ({error.filename})" if error.filename else ""
         print(f"moonshelf: {error.strerror or error}{where}", file=sys.stderr)
         return 1

@@ -105,6 +105,7 @@ def train(
     *,
     resume: bool,
     extra: Sequence[Path] = (),
+    fetch: Reach | None = None,
 ) -> Path:
     """One training stage; posttrain starts from the pretrained encoder when there is one."""
     before = workspace.read_manifest(work / "pretrain") if name == "posttrain" else None
@@ -112,7 +113,7 @@ def train(
     if before is not None and not fits:
         say("posttrain: the pretrained encoder here belongs to other data; starting from compact instead")
     start = work / "pretrain" if fits else "compact"
-    lent = pipeline.open_extra(extra, shop)
+    lent = pipeline.open_extra(extra, shop, fetch)
     folder = pipeline.train_stage(name, shop, work, config, start=start, extra=lent, resume=resume)
     if name == "pretrain" and (work / "posttrain").is_dir():
         say(
@@ -136,7 +137,7 @@ def run(
     timings: dict[str, float] = {}
     begun = time.monotonic()
     shop = open_shop(source, cache=work / "shop", fetch=fetch)
-    others, noise = pipeline.open_extra(extra, shop), pipeline.open_extra(distractors, shop)
+    others, noise = (pipeline.open_extra(paths, shop, fetch) for paths in (extra, distractors))
     pipeline.stopwatch(timings, "read the shop", begun)
 
     stages: list[pipeline.StageName] = []
@@ -191,9 +192,20 @@ def run(
     page = write_report(work, shop, config=settings, timings=timings, out=out, steps=tuple(folders))
     pipeline.stopwatch(timings, "report", begun)
     workspace.write_json(work / "timings.json", timings)
-    lines = [f"{name:<26} recall@1 {_shown(result)}" for name, result in results.items()]
+    lines = [f"{name:<32} recall@1 {_shown(result)}" for name, result in results.items()]
+    lines += _beside(results)
     total = duration(sum(timings.values()))
     return [*lines, f"shelf   {work / 'shelf'}", f"report  {page}", f"done in {total}"]
+
+
+def _beside(results: dict[str, dict[str, Any]]) -> list[str]:
+    """The baselines of each kind of search: measured once, on the same questions and gallery as our last stage."""
+    lines = []
+    for name, result in results.items():
+        for other, metrics in result["baselines"].items():
+            what = f"{name.partition(',')[0]}, {other.replace('_', ' ')}"
+            lines.append(f"{what:<32} recall@1 {_shown({'metrics': metrics})}")
+    return lines
 
 
 def _shown(result: dict[str, Any]) -> str:

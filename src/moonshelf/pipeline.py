@@ -24,9 +24,11 @@ from moonshelf.errors import InputError
 from moonshelf.evaluation.metrics import first_hit_ranks
 from moonshelf.progress import duration, say
 from moonshelf.recipes import RunConfig
+from moonshelf.shop.fetch import Reach
 from moonshelf.shop.shop import Shop, open_shop
 from moonshelf.training.checkpoint import drop_checkpoints, has_checkpoint
 from moonshelf.training.loop import TrainResult
+from moonshelf.training.mining import mined_mark
 from moonshelf.training.posttrain import posttrain
 from moonshelf.training.pretrain import pretrain
 
@@ -165,8 +167,13 @@ def train_stage(
         "encoder": as_dict(config.encoder),
         "validation": [limits.validation_queries, limits.validation_products],
     }
+    stage_settings = as_dict(stage_config)
+    if stage_settings.get("mined"):
+        stage_settings["mined"] = mined_mark(
+            stage_settings["mined"]
+        )  # what the file holds, not where it lies
     inputs = _identity(shop, extra, encoder.version, settings)
-    key = workspace.digest([name, inputs, as_dict(stage_config), config.seed])
+    key = workspace.digest([name, inputs, stage_settings, config.seed])
     workspace.refuse_strangers(folder)
     done = workspace.read_manifest(folder)
     if done is not None and done["key"] == key:
@@ -204,7 +211,7 @@ def train_stage(
         unfinished,
         stage=name,
         inputs=inputs,
-        config=as_dict(stage_config),
+        config=stage_settings,
         seed=config.seed,
         seconds=result.seconds,
         metrics=metrics,
@@ -233,13 +240,15 @@ def publish_encoder(source: Path, work: Path) -> Path:
     return work / "encoder"
 
 
-def open_extra(paths: Sequence[Path], shop: Shop) -> list[Shop]:
+def open_extra(paths: Sequence[Path], shop: Shop, fetch: Reach | None = None) -> list[Shop]:
     """Open shops that only lend photos, texts or distractors to ``shop``; a products table is not needed.
+
+    Their photos by address are fetched as those of ``shop`` are (``fetch``, see ``open_shop``).
 
     Raises:
         InputError: one of them is ``shop`` itself, or is given twice.
     """
-    shops = [open_shop(path, require_products=False) for path in paths]
+    shops = [open_shop(path, require_products=False, fetch=fetch) for path in paths]
     seen = {shop.fingerprint}
     for path, other in zip(paths, shops, strict=True):
         if other.fingerprint in seen:

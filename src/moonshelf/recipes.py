@@ -176,7 +176,26 @@ def check_settings(config: RunConfig) -> None:
     if not e.widths or max(e.widths) != e.width or min(e.widths) < 1:
         raise InputError(
             f"encoder.widths {list(e.widths)} must end at encoder.width {e.width}",
-            mend=f"set both, e.g. --set encoder.width={e.width} --set 'encoder.widths=[{e.width},{e.width // 2}]'",
+            mend=f"set both, e.g. --set encoder.width={e.width} --set encoder.widths={e.width},{e.width // 2}",
+        )
+    for stage, loop, optim in (("pretrain", pre.loop, pre.optim), ("posttrain", post.loop, post.optim)):
+        for key in ("max_steps", "patience", "checkpoint_steps", "checkpoint_seconds"):
+            if getattr(loop, key) < 0:
+                raise InputError(f"{stage}.loop.{key} cannot be negative", mend="give 0 or more")
+        for key in ("trunk_lr", "text_lr", "head_lr", "weight_decay"):
+            if not 0 <= getattr(optim, key) < 1:
+                raise InputError(
+                    f"{stage}.optim.{key} cannot be {getattr(optim, key)}", mend="give 0 or more, below 1"
+                )
+        if not 0 <= optim.warmup <= 1 or not 0 <= optim.average < 1 or not optim.clip > 0:
+            raise InputError(
+                f"{stage}.optim: warmup {optim.warmup}, average {optim.average}, clip {optim.clip}",
+                mend="warmup is a share of the steps (0 to 1), average a decay (0 to below 1), clip above 0",
+            )
+    if post.category_hard and post.category_negatives == "other":
+        raise InputError(
+            "posttrain.category_hard draws from a query's own category, which category_negatives=other leaves out",
+            mend="set one of them",
         )
     if e.width % e.heads:
         raise InputError(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 
 
-def full_disk(error: OSError, path: Path) -> InputError:
+def full_disk(path: Path) -> InputError:
     """The clear line for a disk that filled up while ``path`` was written."""
     return InputError(
         "the disk is full",
@@ -107,17 +107,26 @@ def atomic_folder(path: Path, marks: Sequence[str] | None = None) -> Iterator[Pa
         temporary.rename(path)
         shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _undo(path, temporary)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise full_disk(error, path) from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and not isinstance(error, InputError):
+            raise full_disk(path) from error
+        ours = str(error.filename or path).startswith(str(path.parent))  # not a file that was to be read
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and ours:
             raise InputError(
                 "cannot write here", where=str(path), mend="choose a folder you may write to"
             ) from error
         raise
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _undo(path, temporary)
         raise
+
+
+def _undo(path: Path, temporary: Path) -> None:
+    """What was set aside comes back, what was half written goes."""
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    if old.exists() and not path.exists():
+        old.rename(path)
+    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def atomic_write(path: Path, data: bytes) -> None:
@@ -136,7 +145,7 @@ def atomic_write(path: Path, data: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise full_disk(error, path) from error
+            raise full_disk(path) from error
         raise
 
 
@@ -166,6 +175,14 @@ def digest(value: Any) -> str:
     """16 hex digits that identify a JSON-like value, independent of key order."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """16 hex digits of the bytes of a file; "missing" when there is none (what opens it then says so)."""
+    if not path.is_file():
+        return "missing"
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
 
 
 @lru_cache(maxsize=1)

@@ -85,6 +85,22 @@ def test_a_gazetteer_knows_the_shops_own_names_in_both_languages() -> None:
     assert names.find("") == [] and len(names) == 8
 
 
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("Nike跑鞋 新款", ["nike", "跑鞋", "新款"]),
+        ("2024新款", ["新款"]),
+        ("白色T恤", ["t恤"]),
+        ("跑鞋nike", ["跑鞋", "nike"]),
+        ("全新小米14手机", ["小米14"]),
+        ("小米146", []),
+        ("Ｔ恤衫", ["t恤"]),
+    ],
+)
+def test_names_in_mixed_script_and_without_spaces(text: str, names: list[str]) -> None:
+    assert Gazetteer(["Nike", "跑鞋", "T恤", "新款", "小米14"]).find(text) == names
+
+
 def test_vague_queries_and_titles_are_dropped() -> None:
     names = Gazetteer.of_products(PRODUCTS)
     table = pl.DataFrame(

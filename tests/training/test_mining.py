@@ -7,11 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from moonshelf.encoder import CompactEncoder
 from moonshelf.errors import InputError
 from moonshelf.shop.shop import Shop
 from moonshelf.training import mining
+from moonshelf.training.config import PosttrainConfig
 from moonshelf.training.mining import load_mined, mine
 from moonshelf.training.pairs import SearchPairs
+from moonshelf.training.posttrain import Posttrain
+from moonshelf.workspace import digest
 
 
 def unit(n: int, seed: int) -> np.ndarray:
@@ -72,3 +76,22 @@ def test_other_pairs_and_damage_are_refused(pairs: SearchPairs, shop: Shop, tmp_
         load_mined(file, pairs)
     with pytest.raises(ValueError, match="pairs"):
         mine(unit(3, 1), unit(2, 1), pairs, file)
+
+
+def test_a_run_knows_its_mined_negatives_by_what_they_are(
+    pairs: SearchPairs, shop: Shop, encoder: CompactEncoder, tmp_path: Path
+) -> None:
+    """Mined again to the same file: another run. The same file in another place: the same run."""
+    path, moved = tmp_path / "mined.parquet", tmp_path / "moved.parquet"
+
+    def identity(file: Path) -> str:
+        return digest(
+            Posttrain([shop], encoder, PosttrainConfig(mined=str(file), view_size=64), 0).identity()
+        )
+
+    mine(unit(len(pairs), 1), unit(len(pairs.products), 2), pairs, path, guard=2.0)
+    first = identity(path)
+    moved.write_bytes(path.read_bytes())
+    assert identity(moved) == first
+    mine(unit(len(pairs), 3), unit(len(pairs.products), 2), pairs, path, guard=2.0)
+    assert identity(path) != first

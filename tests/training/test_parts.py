@@ -119,14 +119,24 @@ def test_memory_holds_the_newest_vector_of_each_product() -> None:
     memory.put(torch.tensor([[1.5, 1.5]]), torch.tensor([10]), 1)
     memory.put(torch.tensor([[3.0, 3.0], [4.0, 4.0]]), torch.tensor([30, 40]), 2)
     vectors, products, steps = memory.contents()
-    assert sorted(steps.tolist()) == [0, 2, 2]
+    assert sorted(steps.tolist()) == [1, 2, 2]
     held = dict(zip(products.tolist(), vectors[:, 0].tolist(), strict=True))
-    assert held == {20: 2.0, 30: 3.0, 40: 4.0}
+    assert held == {10: 1.5, 30: 3.0, 40: 4.0}  # 20 was the oldest vector
     copy = ProductMemory(3, 2)
     copy.load_state(memory.state())
     copy.put(torch.tensor([[5.0, 5.0]]), torch.tensor([50]), 3)
     memory.put(torch.tensor([[5.0, 5.0]]), torch.tensor([50]), 3)
     assert torch.equal(copy.vectors, memory.vectors) and torch.equal(copy.products, memory.products)
+
+
+def test_pairs_without_categories_make_batches_of_one_category_too() -> None:
+    rows, none = np.arange(6), np.array([0, 1, -1, 0, -1, 1])
+    for categories in (np.full(6, -1), none):
+        found = grouped_batches(
+            rows, categories, rows, batch=2, per_product=1, same_category=True, rng=np.random.default_rng(0)
+        )
+        assert sorted(np.concatenate(found).tolist()) == rows.tolist()
+        assert all(len(set(categories[batch].tolist())) == 1 for batch in found)
 
 
 def test_rate_warms_up_and_ends_at_zero() -> None:

@@ -169,7 +169,7 @@ class Unfinished:
 
 def _explained(error: OSError, path: Path) -> Exception:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return workspace.full_disk(error, path)
+        return workspace.full_disk(path)
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
         return InputError("cannot write here", where=str(path), mend="choose a folder you may write to")
     return error

@@ -1,6 +1,6 @@
 """The image audit: every image is decoded once, hashed, and either usable or rejected with a reason.
 
-Streaming: at most a few images are in memory; the index costs about 0.4 KB an image.
+Streaming: at most a few images are in memory; the index costs some 3 KB an image (docs/LOG.md, E10).
 """
 
 from __future__ import annotations

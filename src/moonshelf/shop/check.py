@@ -20,7 +20,7 @@ def check_report(shop: Shop) -> dict[str, Any]:
     return {**shop.check, "rejects": str(shop.path / "rejects.parquet")}
 
 
-def build_check(reading: Reading, *, mark: str = "") -> dict[str, Any]:
+def build_check(reading: Reading, *, data: str = "") -> dict[str, Any]:
     """Put the check together after reading; ``reading.rejects`` holds every reject line."""
     rejects = reading.rejects[0]
     tables: dict[str, Any] = {}
@@ -35,7 +35,7 @@ def build_check(reading: Reading, *, mark: str = "") -> dict[str, Any]:
     products = _products(reading.frames.get("products"))
     report: dict[str, Any] = {
         "shop": reading.source.resolve().name,
-        "fingerprint": mark,
+        "fingerprint": data,
         "usable": False,
         "why": [],
         "usable_for": [],

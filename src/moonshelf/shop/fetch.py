@@ -2,8 +2,8 @@
 
 An address comes from a table that anybody may have written, so it is not trusted: http and https alone, a size
 limit, a time limit, and no machine of the inside (loopback, private and link-local addresses) unless the caller
-says ``any``. The address is checked on the socket that is connected, so neither a redirect nor a name that changes
-its address gets around it; proxies are not used for that reason when ``public`` is asked for.
+says ``any``. The address is checked on the socket that is connected, before a byte is sent, so neither a redirect
+nor a name that changes its address gets around it; proxies are not used for that reason when ``public`` is asked for.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import ipaddress
 import socket
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +31,7 @@ from moonshelf.workspace import atomic_write
 Reach = Literal["public", "any"]
 LIMIT = 64 << 20
 TIMEOUT = 20.0
+PATIENCE = 6  # times the timeout: the longest that one photo may take
 TRIES = 3
 WORKERS = 8
 _AGAIN = (408, 429, 500, 502, 503, 504)
@@ -78,7 +80,8 @@ def fetch_photos(
     Raises:
         InputError: the disk is full.
     """
-    todo = [a for a in dict.fromkeys(addresses) if not place(folder, a).is_file()]
+    wanted = {place(folder, a): a for a in addresses}
+    todo = [a for path, a in wanted.items() if not path.is_file()]
     one = partial(_fetch, folder=folder, opener=_opener(reach), limit=limit, timeout=timeout)
     failures: list[Failure] = []
     with Progress(len(todo), "images: fetch", "images") as bar, ThreadPoolExecutor(workers) as pool:
@@ -97,10 +100,10 @@ def _fetch(
     for attempt in range(TRIES):
         try:
             request = urllib.request.Request(
-                address.strip(), headers={"User-Agent": f"moonshelf/{__version__}"}
+                _plain(address), headers={"User-Agent": f"moonshelf/{__version__}"}
             )
             with opener.open(request, timeout=timeout) as answer:
-                data = answer.read(limit + 1)
+                data = _body(answer, limit, time.monotonic() + PATIENCE * timeout)
             if len(data) > limit:
                 return f"not fetched: larger than {limit >> 20} MiB"
             path = place(folder, address)
@@ -113,7 +116,9 @@ def _fetch(
                 return reason
         except InputError:
             raise
-        except (OSError, ValueError, http.client.HTTPException) as error:
+        except ValueError as error:  # no address that can be asked
+            return f"not fetched: {str(error)[:80]}"
+        except (OSError, http.client.HTTPException) as error:
             cause: Any = getattr(error, "reason", error)
             if isinstance(cause, _Refused):
                 return f"not fetched: {cause}"
@@ -121,6 +126,34 @@ def _fetch(
         if attempt + 1 < TRIES:
             time.sleep(0.2 * 4**attempt)
     return reason
+
+
+def _plain(address: str) -> str:
+    """An address as it travels: other scripts and spaces encoded, what is encoded already left alone."""
+    parts = urllib.parse.urlsplit(address.strip())
+    path, query = (urllib.parse.quote(part, safe="/%:@!$&'()*+,;=~?") for part in (parts.path, parts.query))
+    host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
+    return urllib.parse.urlunsplit((parts.scheme, host, path, query, ""))
+
+
+def _body(answer: http.client.HTTPResponse, limit: int, deadline: float) -> bytes:
+    """All bytes of an answer (at most one more than ``limit``).
+
+    Raises:
+        IncompleteRead: the connection ended before the announced length.
+        TimeoutError: the deadline has passed.
+    """
+    data = bytearray()
+    while len(data) <= limit:
+        part = answer.read1(min(1 << 16, limit + 1 - len(data)))
+        if not part:
+            break
+        data += part
+        if time.monotonic() > deadline:
+            raise TimeoutError("it took too long")
+    if len(data) <= limit and answer.length:
+        raise http.client.IncompleteRead(bytes(data), answer.length)
+    return bytes(data)
 
 
 def _opener(reach: Reach) -> urllib.request.OpenerDirector:
@@ -142,24 +175,44 @@ def _opener(reach: Reach) -> urllib.request.OpenerDirector:
     return opener
 
 
-def _check_peer(sock: socket.socket) -> None:
-    peer = ipaddress.ip_address(sock.getpeername()[0].split("%")[0])
-    mapped = getattr(peer, "ipv4_mapped", None)
-    if not (mapped or peer).is_global:
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the outside; IPv4 addresses inside IPv6 ones are looked at."""
+    peer: Any = ipaddress.ip_address(address.split("%")[0])
+    inner = []
+    if peer.version == 6:
+        inner = [peer.ipv4_mapped, peer.sixtofour, *(peer.teredo or ())]
+        if peer in _NAT64 or int(peer) < 1 << 32:  # the last 32 bits are an IPv4 address
+            inner.append(ipaddress.IPv4Address(int(peer) & 0xFFFFFFFF))
+        if peer.ipv4_mapped is not None:
+            return is_public(str(peer.ipv4_mapped))
+    return bool(
+        peer.is_global and not peer.is_multicast and all(is_public(str(i)) for i in inner if i is not None)
+    )
+
+
+def _guarded(*args: Any, **options: Any) -> socket.socket:
+    """A connected socket, or none to a machine of the inside; before TLS says anything."""
+    sock = socket.create_connection(*args, **options)
+    peer = sock.getpeername()[0]
+    if not is_public(peer):
         sock.close()
         raise _Refused(f"{peer} is not a public machine (--fetch any allows it)")
+    return sock
 
 
 class _Connection(http.client.HTTPConnection):
-    def connect(self) -> None:
-        super().connect()
-        _check_peer(self.sock)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._create_connection = _guarded
 
 
 class _SecureConnection(http.client.HTTPSConnection):
-    def connect(self) -> None:
-        super().connect()
-        _check_peer(self.sock)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._create_connection = _guarded
 
 
 class _PublicHTTP(urllib.request.HTTPHandler):

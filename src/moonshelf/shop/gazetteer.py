@@ -1,7 +1,8 @@
 """The names that a shop uses for its own things, and finding them in texts: brands, categories, attribute values.
 
 A stand-in for the entity recogniser of MOON (2511.11305, data cleaning), whose model is not public. Our design.
-Chinese and English: Latin words are matched as whole words, Chinese ones as the longest piece at each place.
+Chinese and English, mixed too ("T恤"): Latin words and numbers are matched whole, Chinese by characters, and the
+longest name at each place wins.
 """
 
 from __future__ import annotations
@@ -9,12 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from itertools import pairwise
 
 import polars as pl
 
 from moonshelf.shop.splits import plain_text
 
-_PIECES = re.compile(r"[\u3400-\u9fff]+|[^\W_]+")
+_TOKENS = re.compile(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+")
 _CHINESE = re.compile(r"[\u3400-\u9fff]")
 LONGEST_WORDS, LONGEST_CHARACTERS = 4, 12
 
@@ -28,21 +30,19 @@ class Gazetteer:
     """
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._words: set[tuple[str, ...]] = set()
-        self._chinese: set[str] = set()
+        self._names: set[tuple[str, ...]] = set()
         for name in names:
-            pieces = _PIECES.findall(plain_text(name))
-            joined = "".join(pieces)
+            tokens = tuple(_TOKENS.findall(plain_text(name)))
+            joined = "".join(tokens)
+            characters = len(_CHINESE.findall(joined))
             if len(joined) < 2 or joined.isdecimal():
                 continue
-            if _CHINESE.search(joined):
-                if len(joined) <= LONGEST_CHARACTERS and len(pieces) == 1:
-                    self._chinese.add(joined)
-            elif len(pieces) <= LONGEST_WORDS:
-                self._words.add(tuple(pieces))
+            if characters <= LONGEST_CHARACTERS and len(tokens) - characters <= LONGEST_WORDS:
+                self._names.add(tokens)
+        self._longest = max(map(len, self._names), default=0)
 
     def __len__(self) -> int:
-        return len(self._words) + len(self._chinese)
+        return len(self._names)
 
     @classmethod
     def of_products(cls, products: pl.DataFrame) -> Gazetteer:
@@ -60,32 +60,24 @@ class Gazetteer:
 
         Cost: text length x the longest name.
         """
-        pieces = _PIECES.findall(plain_text(text))
+        tokens = _TOKENS.findall(plain_text(text))
         found: list[str] = []
         at = 0
-        while at < len(pieces):
-            if _CHINESE.match(pieces[at]):
-                found += self._in_chinese(pieces[at])
-                at += 1
-                continue
-            for length in range(min(LONGEST_WORDS, len(pieces) - at), 0, -1):
-                if tuple(pieces[at : at + length]) in self._words:
-                    found.append(" ".join(pieces[at : at + length]))
+        while at < len(tokens):
+            for length in range(min(self._longest, len(tokens) - at), 0, -1):
+                name = tuple(tokens[at : at + length])
+                if name in self._names:
+                    found.append(_joined(name))
                     at += length
                     break
             else:
                 at += 1
         return list(dict.fromkeys(found))
 
-    def _in_chinese(self, run: str) -> list[str]:
-        found: list[str] = []
-        at = 0
-        while at < len(run):
-            for length in range(min(LONGEST_CHARACTERS, len(run) - at), 1, -1):
-                if run[at : at + length] in self._chinese:
-                    found.append(run[at : at + length])
-                    at += length
-                    break
-            else:
-                at += 1
-        return found
+
+def _joined(tokens: tuple[str, ...]) -> str:
+    """Words with spaces between them; none beside Chinese characters."""
+    out = tokens[0]
+    for before, token in pairwise(tokens):
+        out += token if _CHINESE.match(before) or _CHINESE.match(token) else f" {token}"
+    return out

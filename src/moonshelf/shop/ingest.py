@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,17 +16,16 @@ from moonshelf.shop.audit import DUPLICATE, audit_images, with_groups
 from moonshelf.shop.check import build_check
 from moonshelf.shop.decode import PIXEL_LIMIT
 from moonshelf.shop.fetch import Reach, fetch_photos, is_address
+from moonshelf.shop.identity import READER_VERSION, data_digest
 from moonshelf.shop.raw import SUFFIXES, find_table
 from moonshelf.shop.references import known_products, usable_image, usable_images
 from moonshelf.shop.schema import ROW, SCHEMAS
 from moonshelf.shop.splits import assign_splits, count_leaks, drop_leaks, plain_text, query_keys
 from moonshelf.shop.stream import count_rows, image_files, image_rows
 from moonshelf.shop.tables import REJECTS, TableRead, empty_rejects, read_table, reject_rows
-from moonshelf.workspace import MANIFEST, digest, write_frame, write_json, write_manifest
+from moonshelf.workspace import MANIFEST, write_frame, write_json, write_manifest
 
-READER_VERSION = 2  # raise it when reading changes what a prepared folder holds
 STAGE = "shop"
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".ppm")
 TABLES = tuple(name for name in SCHEMAS if name != "images")
 
 
@@ -49,33 +47,6 @@ class Reading:
         self.rejects.append(lines)
 
 
-def fingerprint(source: Path, pixel_limit: int = PIXEL_LIMIT, fetch: Reach | None = None) -> str:
-    """16 hex digits of the names, sizes and times of the input files, the pixel limit and the reader version.
-
-    Input files are the top-level tables and, unless there is a table of images, the files anywhere below; hidden
-    folders and artefact folders (those with a manifest) are no input. Cost: one ``stat`` a file, nothing is read.
-    """
-    photos = not any((source / f"images{suffix}").exists() for suffix in SUFFIXES)
-    files: list[tuple[str, int, int]] = []
-    for top, folders, names in os.walk(source):
-        if top != str(source) and MANIFEST in names:
-            folders[:] = []
-            continue
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if top != str(source) and not photos:
-            folders[:] = []
-            continue
-        wanted = SUFFIXES + (_IMAGE_SUFFIXES if photos else ())
-        for name in sorted(names):
-            path = Path(top, name)
-            if (top != str(source) or name.lower().endswith(wanted)) and path.is_file():
-                stat = path.stat()
-                files.append((str(path.relative_to(source)), stat.st_size, stat.st_mtime_ns))
-    return digest(
-        [READER_VERSION, str(source.resolve()), pixel_limit, files, *(["fetched"] if fetch else [])]
-    )
-
-
 def ingest(
     source: Path,
     out: Path,
@@ -91,7 +62,7 @@ def ingest(
         source: raw shop folder.
         out: where to write (made by the caller, who renames it when all is well).
         pixel_limit: largest width x height of an image.
-        mark: fingerprint of the source, kept in the manifest.
+        mark: of the input files (``files_mark``), kept in the manifest.
         fetch: fetch photos that are addresses, from public machines or from any; None refuses them.
         downloads: where fetched photos are kept, needed with ``fetch``.
 
@@ -115,12 +86,13 @@ def ingest(
     _join(reading)
     _split(reading)
     _write(reading, out, image_table)
-    check = build_check(reading, mark=mark)
+    data = data_digest(reading.frames, reading.index)
+    check = build_check(reading, data=data)
     write_json(out / "check.json", check)
     write_manifest(
         out,
         stage=STAGE,
-        inputs={"source": str(source.resolve()), "fingerprint": mark, "name": source.resolve().name},
+        inputs={"source": str(source.resolve()), "files": mark, "data": data, "name": source.resolve().name},
         config={"pixel_limit": pixel_limit, "reader": READER_VERSION},
         seconds=time.monotonic() - start,
         metrics={

@@ -17,6 +17,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from moonshelf.errors import InputError
+from moonshelf.shop.quotes import check_quotes
 from moonshelf.shop.schema import ROW, Table
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
@@ -85,13 +86,22 @@ def read_raw(path: Path, table: Table) -> RawTable:
     try:
         if path.suffix == ".parquet":
             return _read_parquet(path)
-        if path.stat().st_size == 0:
-            raise InputError(
-                "the file is empty", where=str(path), mend="write at least its columns, or remove it"
-            )
+        check_not_empty(path)
         return _read_csv(path) if path.suffix == ".csv" else _read_jsonl(path, table)
     except OSError as error:
         raise unreadable(path, error) from error
+
+
+def check_not_empty(path: Path) -> None:
+    """Stop on a file of no bytes: something that wrote it has failed.
+
+    Raises:
+        InputError: it is one.
+    """
+    if path.stat().st_size == 0:
+        raise InputError(
+            "the file is empty", where=str(path), mend="write at least its columns, or remove it"
+        )
 
 
 def unreadable(path: Path, error: BaseException) -> InputError:
@@ -180,6 +190,7 @@ def csv_header(path: Path) -> list[str]:
 
 def _read_csv(path: Path) -> RawTable:
     names = csv_header(path)
+    check_quotes(path)
     ragged: list[Problem] = []
 
     def skip(row: Any) -> str:

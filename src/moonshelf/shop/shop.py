@@ -13,8 +13,9 @@ import polars as pl
 from moonshelf.errors import InputError
 from moonshelf.shop.duplicates import Sets
 from moonshelf.shop.fetch import Reach
+from moonshelf.shop.identity import READER_VERSION, files_mark
 from moonshelf.shop.images import PIXEL_LIMIT, ImageStore
-from moonshelf.shop.ingest import READER_VERSION, STAGE, fingerprint, ingest
+from moonshelf.shop.ingest import STAGE, ingest
 from moonshelf.types import Product
 from moonshelf.workspace import atomic_folder, read_manifest
 
@@ -42,7 +43,7 @@ class Shop:
         self.manifest = manifest
         self.source = Path(manifest["inputs"]["source"])
         self.name: str = manifest["inputs"]["name"]
-        self.fingerprint: str = manifest["inputs"]["fingerprint"]
+        self.fingerprint: str = manifest["inputs"]["data"]
 
     def __repr__(self) -> str:
         products, images = self.check["products"].get("total", 0), self.check["images"]["ok"]
@@ -189,7 +190,7 @@ def open_shop(
 
     Args:
         path: raw shop folder (see the data contract) or prepared folder.
-        cache: the prepared folder to make or reuse; default ``default_cache(fingerprint)``.
+        cache: the prepared folder to make or reuse; default ``default_cache(mark of the files)``.
         pixel_limit: images of more pixels are rejected.
         require_products: refuse a shop without usable products; False for photos only, logs only.
         fetch: fetch photos that are http(s) addresses: ``public`` from public machines, ``any`` from any. Each is
@@ -207,7 +208,7 @@ def open_shop(
     manifest = read_manifest(source)
     if manifest is not None and manifest.get("stage") == STAGE:
         return _required(Shop(source), require_products)
-    mark = fingerprint(source, pixel_limit, fetch)
+    mark = files_mark(source, pixel_limit, fetch)
     folder = default_cache(mark) if cache is None else Path(cache)
     if not _is_prepared(folder, mark, retry=fetch is not None):
         with atomic_folder(folder) as temporary:
@@ -236,7 +237,7 @@ def _is_prepared(folder: Path, mark: str, *, retry: bool = False) -> bool:
     if retry and manifest["metrics"].get("unfetched"):
         return False
     return bool(
-        manifest["inputs"].get("fingerprint") == mark and manifest["config"].get("reader") == READER_VERSION
+        manifest["inputs"].get("files") == mark and manifest["config"].get("reader") == READER_VERSION
     )
 
 

@@ -16,7 +16,8 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from moonshelf.shop.fetch import is_address, place
-from moonshelf.shop.raw import check_names, csv_header, unreadable
+from moonshelf.shop.quotes import check_quotes
+from moonshelf.shop.raw import check_names, check_not_empty, csv_header, unreadable
 from moonshelf.shop.schema import SCHEMAS
 from moonshelf.shop.tables import check_columns
 
@@ -56,6 +57,8 @@ def image_rows(path: Path) -> Iterator[Source]:
     """
     batches = {".parquet": _parquet_rows, ".csv": _csv_rows, ".jsonl": _jsonl_rows}[path.suffix]
     try:
+        if path.suffix != ".parquet":
+            check_not_empty(path)
         for row, image_id, data in batches(path):
             if isinstance(data, Unreadable):
                 yield Source("", None, data.reason, row)
@@ -112,6 +115,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 def _csv_rows(path: Path) -> Iterator[Row]:
     names = csv_header(path)
     check_columns(names, SCHEMAS["images"], path)
+    check_quotes(path)
     ragged: dict[int, str] = {}
 
     def skip(bad: Any) -> str:

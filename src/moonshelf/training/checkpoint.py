@@ -67,7 +67,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
             w in str(error) for w in ("Writer", "inline_container")
         )
         if short or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
-            raise full_disk(error if isinstance(error, OSError) else OSError(str(error)), path) from error
+            raise full_disk(path) from error
         raise
 
 

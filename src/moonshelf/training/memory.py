@@ -7,11 +7,12 @@ from torch import Tensor
 
 
 class ProductMemory:
-    """A FIFO of the newest vector of each product, at most ``size`` products.
+    """The newest vector of each product, at most ``size`` products; the oldest vector makes room.
 
-    A batch of 48 queries offers a few dozen negatives; the memory offers thousands at no forward pass.
-    Its vectors are up to ``size / batch`` steps old. After the memory bank of MoCo (He et al. 2020) and
-    MOON's temporal negatives; one slot a product is our design.
+    A batch of 48 queries offers a few dozen negatives; the memory offers thousands at no forward pass. While it
+    fills, a vector is as old as its product's last turn, and once full at most some ``size / batch`` steps: the
+    run log has the mean age. After the memory bank of MoCo (He et al. 2020) and MOON's temporal negatives; one
+    slot a product is our design.
 
     Args:
         size: slots; 0 makes an empty memory.
@@ -22,7 +23,6 @@ class ProductMemory:
         self.vectors = torch.zeros(size, width)
         self.products = torch.full((size,), -1, dtype=torch.int64)
         self.steps = torch.zeros(size, dtype=torch.int64)
-        self.next = torch.zeros((), dtype=torch.int64)
 
     def contents(self) -> tuple[Tensor, Tensor, Tensor]:
         """Vectors ``[M, width]`` (no gradient), product numbers ``[M]`` and steps ``[M]`` of the filled slots."""
@@ -35,11 +35,8 @@ class ProductMemory:
             return
         for vector, product in zip(vectors.detach().float().cpu(), products.tolist(), strict=True):
             held = torch.nonzero(self.products == product).flatten()
-            if len(held):
-                slot = int(held[0])
-            else:
-                slot = int(self.next)
-                self.next = (self.next + 1) % len(self.products)
+            # an empty slot, else the one of the oldest vector; on equal age the first
+            slot = int(held[0]) if len(held) else int(torch.where(self.products < 0, -1, self.steps).argmin())
             self.vectors[slot] = vector
             self.products[slot] = product
             self.steps[slot] = step
@@ -50,7 +47,6 @@ class ProductMemory:
             "memory_vectors": self.vectors,
             "memory_products": self.products,
             "memory_steps": self.steps,
-            "memory_next": self.next,
         }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
@@ -58,4 +54,3 @@ class ProductMemory:
         self.vectors = state["memory_vectors"].clone()
         self.products = state["memory_products"].clone()
         self.steps = state["memory_steps"].clone()
-        self.next = state["memory_next"].clone()

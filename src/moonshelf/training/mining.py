@@ -16,6 +16,7 @@ import torch
 
 from moonshelf.errors import InputError
 from moonshelf.training.pairs import SearchPairs
+from moonshelf.workspace import file_digest
 
 BLOCK = 512
 _SCHEMA = pa.schema(
@@ -96,6 +97,11 @@ def mine(
             writer.write_table(pa.table(columns, schema=_SCHEMA))
     temporary.replace(out)
     return Mined(len(pairs), empty, negatives, guarded)
+
+
+def mined_mark(path: str) -> str:
+    """What identifies a file of mined negatives: its bytes, wherever it lies; "" for none."""
+    return file_digest(Path(path)) if path else ""
 
 
 def load_mined(path: Path, pairs: SearchPairs) -> np.ndarray:

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from moonshelf.encoder import product_text
 from moonshelf.errors import TooLittleData
+from moonshelf.shop.duplicates import Sets
 from moonshelf.shop.shop import Shop
 from moonshelf.shop.splits import plain_text, query_keys
 from moonshelf.training.guard import barred_photos, held_hashes, held_texts
+from moonshelf.training.kin import Kin
 from moonshelf.workspace import digest
 
 
@@ -45,22 +47,22 @@ class SearchPairs:
         groups: list[int] = []
         names: list[str] = []
         hashes, texts = held_hashes(shops, creatives=False), held_texts(shops)
+        kin = Kin(shops)
         self._barred = [barred_photos(shop, hashes) for shop in shops]
         for number, shop in enumerate(shops):
             if shop.products is None or shop.searches is None:
                 continue
-            base, leak = max(groups, default=-1) + 1, shop.leak_groups()
             ids = shop.products["product_id"].to_list()
             index = {product_id: i + len(self.products) for i, product_id in enumerate(ids)}
             self.products += [(number, product_id) for product_id in ids]
-            groups += [base + leak[product_id] for product_id in ids]
+            groups += [kin.designs[number][product_id] for product_id in ids]
             names += [f"{number} {c}" if c else "" for c in shop.products["category"]]
-            for product_id, image, text, key in _rows(shop):
+            for product_id, image, text, key in _rows(shop, kin.pictures[number]):
                 held = image in self._barred[number] or (image is None and plain_text(text) in texts)
                 at = index[product_id]
                 if not held and (self.photos(at) or product_text(shop.product(product_id))):
                     rows.append(at)
-                    keys.append(f"{number} {key}")
+                    keys.append(key)
                     self.queries.append((number, image, text))
         self.product_of = np.asarray(rows, dtype=np.int64)
         self.groups = torch.tensor(groups, dtype=torch.int64)
@@ -124,12 +126,19 @@ class SearchPairs:
         again = torch.from_numpy(keys[:, None] == keys[None])
         return right & ~again, wrong & ~again
 
+    def kin(self, rows: np.ndarray) -> Tensor:
+        """``[B]`` group numbers of queries that must not repel each other: one query, or products of one design."""
+        sets, first = Sets(len(rows)), dict[str | int, int]()
+        for i, row in enumerate(rows.tolist()):
+            for key in (self._key_of[row], int(self.groups[self.product_of[row]])):
+                sets.join(first.setdefault(key, i), i)
+        return torch.tensor([sets.find(i) for i in range(len(rows))], dtype=torch.int64)
 
-def _rows(shop: Shop) -> list[tuple[str, str | None, str | None, str]]:
+
+def _rows(shop: Shop, pictures: dict[str, int]) -> list[tuple[str, str | None, str | None, str]]:
     """(product, photo, text, key of the query) of the searches of split train."""
     assert shop.searches is not None
-    groups = dict(shop.images.table.filter(status="ok").select("image_id", "near_group").iter_rows())
-    frame = shop.searches.with_columns(query_keys(shop.searches, groups)).filter(pl.col("split") == "train")
+    frame = shop.searches.with_columns(query_keys(shop.searches, pictures)).filter(pl.col("split") == "train")
     found = frame.select("product_id", "query_image_id", "query_text", "key").iter_rows()
     return [(product, image, text, key) for product, image, text, key in found if image or text]
 

@@ -21,7 +21,7 @@ from moonshelf.training.hard import HardNegatives
 from moonshelf.training.loop import TrainResult, Validate, total_steps, train
 from moonshelf.training.losses import Relation, info_nce, matryoshka, nt_xent, two_sided
 from moonshelf.training.memory import ProductMemory
-from moonshelf.training.mining import load_mined
+from moonshelf.training.mining import load_mined, mined_mark
 from moonshelf.training.pairs import SearchPairs
 from moonshelf.training.photos import PhotoReader
 from moonshelf.training.pretrain import Pretrain, PretrainBatch, photos_batch
@@ -96,7 +96,8 @@ class Posttrain:
     def identity(self) -> dict[str, Any]:
         """See :class:`moonshelf.training.loop.Stage`."""
         replay = {"replay": self.replay.identity()} if self.replay else {}
-        return {"shops": self._fingerprints, "seed": self.seed, "config": asdict(self.config), **replay}
+        config = asdict(self.config) | {"mined": mined_mark(self.config.mined)}
+        return {"shops": self._fingerprints, "seed": self.seed, "config": config, **replay}
 
     def _make_epoch(self, epoch: int) -> list[np.ndarray]:
         order = epoch_order(len(self.pairs), self._take, self.seed, self.name, epoch)
@@ -246,9 +247,8 @@ class Posttrain:
             total = total + self.config.query_weight * share * among
             values["query_to_query"] = among.item()
         if len(batch.second_of) > 1:
-            first, second = queries[batch.second_of.to(device)], encoder(batch.second.to(device))
-            acted_on = torch.from_numpy(self.pairs.product_of[batch.rows])[batch.second_of]
-            groups = self.pairs.groups[acted_on].to(device)
+            first, second = queries[batch.second_of.to(device)], encode(batch.second.to(device))
+            groups = self.pairs.kin(batch.rows[batch.second_of.numpy()]).to(device)
             views = matryoshka(lambda a, b: nt_xent(a, b, groups, scale), (first, second), self._widths)
             total = total + self.config.self_weight * views
             values["self"] = views.item()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 from torch import Tensor, nn
 
@@ -19,6 +18,7 @@ from moonshelf.shop.duplicates import Sets
 from moonshelf.shop.shop import Shop
 from moonshelf.training.config import PretrainConfig
 from moonshelf.training.guard import barred_photos, held_hashes
+from moonshelf.training.kin import Kin
 from moonshelf.training.loop import TrainResult, Validate, train
 from moonshelf.training.losses import alignment, matryoshka, nt_xent
 from moonshelf.training.photos import PhotoReader
@@ -58,8 +58,9 @@ class Pretrain:
         self.texts: list[str] = []
         self.groups: list[int] = []
         guarded = held_hashes(shops)
+        kin = Kin(shops)
         for number, shop in enumerate(shops):
-            self._add(number, shop, guarded)
+            self._add(number, shop, guarded, kin.shown[number])
         if len(self.photos) < 4:
             raise TooLittleData(
                 f"only {len(self.photos)} good photos to pretrain on",
@@ -84,10 +85,8 @@ class Pretrain:
         start = torch.tensor(math.log(config.scale))
         self.self_scale, self.text_scale = nn.Parameter(start.clone()), nn.Parameter(start.clone())
 
-    def _add(self, number: int, shop: Shop, guarded: frozenset[str]) -> None:
+    def _add(self, number: int, shop: Shop, guarded: frozenset[str], group_of: dict[str, int]) -> None:
         """Take a shop's photos, without any that shows a val or test query (``guarded``: their bytes' hashes)."""
-        leak, base = shop.leak_groups(), max(self.groups, default=-1) + 1
-        pictures = shop.images.table.filter(pl.col("status") == "ok").select("image_id", "near_group")
         barred = barred_photos(shop, guarded)
         shown: set[str] = set()
         for product_id in [] if shop.products is None else shop.products["product_id"]:
@@ -98,14 +97,12 @@ class Pretrain:
                     shown.add(image_id)
                     self.photos.append((number, image_id))
                     self.texts.append(text)
-                    self.groups.append(base + leak[product_id])
-        # photos that show nothing we know by name: copies of one picture are one group, never negatives
-        first, numbered = max(self.groups, default=base) + 1, dict[int, int]()
-        for image_id, near in pictures.iter_rows():
+                    self.groups.append(group_of[image_id])
+        for image_id in group_of:  # photos that show nothing we know by name
             if image_id not in shown and image_id not in barred:
                 self.photos.append((number, image_id))
                 self.texts.append("")
-                self.groups.append(first + numbered.setdefault(near, len(numbered)))
+                self.groups.append(group_of[image_id])
 
     def _join_texts(self) -> np.ndarray:
         """Groups for image-text alignment: also products with the very same text are no negatives of each other."""

@@ -48,7 +48,7 @@ def grouped_batches(
 
     Args:
         products: ``[n]`` int64, product number of each pair.
-        categories: ``[n]`` int64, its category number.
+        categories: ``[n]`` int64, its category number, -1 for none.
         order: pairs to use, already shuffled.
         batch: pairs in a batch; the last, smaller one is dropped unless it is the only one.
         per_product: most pairs of one product in a group.
@@ -63,7 +63,7 @@ def grouped_batches(
     ]
     groups = [groups[i] for i in rng.permutation(len(groups))]
     if same_category:
-        rank = rng.permutation(int(categories.max()) + 1) if len(categories) else np.empty(0)
+        rank = rng.permutation(int(categories.max(initial=-1)) + 2)  # the last one: pairs without a category
         groups.sort(key=lambda rows: int(rank[categories[rows[0]]]))
     batches: list[list[int]] = [[]]
     for group in groups:
