@@ -13,8 +13,8 @@ from moonshelf.shelf.store import Shelf
 from moonshelf.shelf.topk import ROW_BLOCK, top_k
 
 EXACT_UP_TO = 50_000
-# A filter that keeps less is searched exactly: filtered graph or IVF search loses up to 60% of the recall
-# there, while the exact search of so few rows is as quick (design measurements, docs/LOG.md).
+# A filter that keeps less is searched exactly: of the answers to the unfiltered search hardly more than the share
+# that the filter keeps are left, and an exact search of so few rows is quick (benchmarks/stated_costs.py).
 EXACT_SHARE, EXACT_ROWS = 0.05, 5_000
 HOLD_BYTES = 64 << 20  # an exact index this small is unpacked into memory once
 

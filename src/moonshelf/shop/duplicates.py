@@ -2,8 +2,8 @@
 
 Hash (after pHash, Zauner 2010): grey 32 x 32, two-dimensional DCT-II, the first 64 coefficients behind
 the mean in zigzag order; a bit is set when the coefficient exceeds half the mean absolute coefficient.
-pHash cuts at the median, which for studio photos on white lies where most coefficients are, near zero:
-measured on 96 x 144 photos scaled by 0.75, 45% stayed within 3 bits under the median and 98% under this cut.
+pHash cuts at the median, which for studio photos on white lies where most coefficients are, near zero, so that
+scaling flips bits; with this cut 99% of photos stay within 3 bits when scaled by 0.75 (benchmarks/stated_costs.py).
 
 Studio photos collide under any such hash, so a pair counts only when its colour thumbnails agree: with
 thumbnails a, b and their means, ``sum (a-b)^2 <= 0.003 * (half the sum of both variances + 1 per cell)``

@@ -93,7 +93,7 @@ def make_demo_shop(
         progress: show progress.
         size: side of the square pictures in pixels (64 to 512, even).
 
-    Cost: about 95 CPU seconds and 75 MB of disk for 3,000 products at 160 pixels.
+    Cost: 45 s on two cores for 3,000 products at 160 pixels (docs/LOG.md, E18).
 
     Raises:
         InputError: a setting is out of range, or ``out`` holds something that is not a demo shop.
