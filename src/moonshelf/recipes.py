@@ -134,6 +134,7 @@ def check_settings(config: RunConfig) -> None:
         "posttrain.batch": post.batch,
         "posttrain.view_size": post.view_size,
         "posttrain.scale": post.scale,
+        "posttrain.gamma": post.gamma,
         "posttrain.queries_per_product": post.queries_per_product,
         "posttrain.replay_batch": post.replay_batch,
         "posttrain.mined_per_query": post.mined_per_query,
@@ -155,6 +156,7 @@ def check_settings(config: RunConfig) -> None:
         "posttrain.keep": post.keep,
         "posttrain.category_hard": post.category_hard,
         "posttrain.memory_warmup": post.memory_warmup,
+        "posttrain.mine": post.mine,
         "posttrain.final_view_size": post.final_view_size,
         "evaluation.test_queries": limits.test_queries,
     }
@@ -163,6 +165,7 @@ def check_settings(config: RunConfig) -> None:
         "posttrain.modality_dropout": post.modality_dropout,
         "posttrain.label_smoothing": post.label_smoothing,
         "posttrain.final_share": post.final_share,
+        "posttrain.margin": post.margin,
     }
     for key, value in above_zero.items():
         if not value > 0:
@@ -192,6 +195,11 @@ def check_settings(config: RunConfig) -> None:
                 f"{stage}.optim: warmup {optim.warmup}, average {optim.average}, clip {optim.clip}",
                 mend="warmup is a share of the steps (0 to 1), average a decay (0 to below 1), clip above 0",
             )
+    if post.mine and post.mined:
+        raise InputError(
+            "posttrain.mine and posttrain.mined are both set",
+            mend="mine them, or name the file of those mined before",
+        )
     if post.category_hard and post.category_negatives == "other":
         raise InputError(
             "posttrain.category_hard draws from a query's own category, which category_negatives=other leaves out",

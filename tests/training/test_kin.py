@@ -63,7 +63,7 @@ def test_what_two_shops_share_is_no_negative(
     assert len(text) == 2  # asked in both shops: one query, and both products are right for it
     right, wrong = pairs.masks(np.array(text), torch.tensor([number[i] for i in ("0", "0x", "2x")]))
     assert right.tolist() == [[True, True, False]] * 2 and wrong.tolist() == [[False, False, True]] * 2
-    assert not pairs.peers(np.array(text))[1].any()
+    assert not pairs.peers(np.array(text)).negatives().any()
     stage = Pretrain([shop, other], encoder, PretrainConfig(view_size=64, batch=8), 0)
     group = {name: stage.groups[i] for i, (_, name) in enumerate(stage.photos)}
     assert group["p0"] == group["p0x"] and group["p2"] == group["p2x"] != group["p0"]

@@ -53,7 +53,10 @@ def test_every_product_that_a_query_led_to_is_right_for_it(
     assert right.tolist() == [[True, False, True, False]] * 2
     assert wrong.tolist() == [[False, False, False, True]] * 2  # 1 is of the design of 0
     third = np.array([*both, row_of(pairs, "2")])
-    agree, differ = pairs.peers(third)
+    peers = pairs.peers(third)
+    agree = torch.zeros(3, 3, dtype=torch.bool)
+    agree[peers.positive[0], peers.positive[1]] = True
+    differ = peers.negatives()
     assert agree.tolist() == [[False] * 3] * 3  # the two are one query: no lesson, and no negatives
     assert differ.tolist() == [[False, False, True], [False, False, True], [True, True, False]]
 

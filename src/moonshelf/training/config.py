@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from moonshelf.training.cleaning import Filter
 from moonshelf.training.views import ViewConfig
+
+Action = Literal["click", "cart", "purchase"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +76,19 @@ class PosttrainConfig:
     pairs: int = 0  # queries an epoch, drawn at random; 0: all of them
     category_negatives: Literal["any", "same", "other"] = "any"  # 2205.04168 leaves the direction open
     category_hard: int = 0  # products of a query's category drawn as hard negatives, for every query
-    mined: str = ""  # file of mined hard negatives (training.mining)
+    actions: tuple[Action, ...] = ()  # learn from pairs of these actions alone; (): from all
+    clean: tuple[Filter, ...] = ()  # filters over the pairs, in this order (shop.clean)
+    loss: Literal["info_nce", "circle"] = "info_nce"
+    gamma: float = 32.0  # sharpness of the circle loss
+    margin: float = 0.25  # of the circle loss
+    guard: float = (
+        -1.0
+    )  # negatives more alike than the best positive by this much are left out; below 0: none are
+    mine: int = 0  # hard negatives a query that the encoder at the start of the stage takes for right
+    mine_guard: float = (
+        0.05  # those more alike than the query's own product by this much are taken for right ones
+    )
+    mined: str = ""  # or a file of negatives mined before (training.mining)
     mined_per_query: int = 1  # how many of them are drawn for every query
     modality_dropout: float = (
         0.2  # probability that a product of a batch shows only its photo or only its text

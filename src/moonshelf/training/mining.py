@@ -39,6 +39,12 @@ class Mined:
     negatives: int
     guarded: int
 
+    def __str__(self) -> str:
+        return (
+            f"mined: {self.negatives:,} hard negatives for {self.pairs - self.empty:,} of {self.pairs:,} pairs "
+            f"({self.guarded:,} taken for right ones)"
+        )
+
 
 def mine(
     queries: np.ndarray,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 import polars as pl
@@ -11,44 +12,61 @@ from torch import Tensor
 
 from moonshelf.encoder import product_text
 from moonshelf.errors import TooLittleData
+from moonshelf.progress import say
+from moonshelf.shop.clean import hardest_query
 from moonshelf.shop.duplicates import Sets
 from moonshelf.shop.shop import Shop
 from moonshelf.shop.splits import plain_text, query_keys
+from moonshelf.training.cleaning import Filter, clean_pairs
 from moonshelf.training.guard import barred_photos, held_hashes, held_texts
 from moonshelf.training.kin import Kin
+from moonshelf.training.losses.relation import Relation, join
 from moonshelf.workspace import digest
 
 
 class SearchPairs:
     """Pairs and products of several shops under consecutive numbers; what is right and wrong for each pair.
 
-    One query often led to several products. They are all right for it, in whichever pair it stands.
+    One query often led to several products. They are all right for it, in whichever pair it stands. Pairs that are
+    not learned from (other actions, cleaned away) still say that their product is no negative of the query.
 
     Args:
         shops: the main one first. What any of them asks for in val or test is not learned from in the others
             either. Shops without searches take no part.
+        actions: learn from pairs with these actions; () for all.
+        clean: filters of ``shop.clean`` to run over each shop's pairs (``hardest`` needs ``keep_hardest``).
+        seed: of the filters that draw.
 
     Attributes:
         queries: ``(shop, photo or None, text or None)`` a pair.
         products: ``(shop, product id)`` a product number.
         product_of: ``[n]`` int64, product number of each pair.
         categories: ``[products]`` int64 category numbers, -1 where a product has none.
+        cleaned: what each filter kept and dropped, a line each.
 
     Raises:
         TooLittleData: fewer than two pairs, or all of one design: there would be no negative.
+        InputError: a filter that the main shop cannot have.
     """
 
-    def __init__(self, shops: Sequence[Shop]) -> None:
+    def __init__(
+        self,
+        shops: Sequence[Shop],
+        *,
+        actions: Sequence[str] = (),
+        clean: Sequence[Filter] = (),
+        seed: int = 0,
+    ) -> None:
         self.shops = list(shops)
         self.products: list[tuple[int, str]] = []
-        self.queries: list[tuple[int, str | None, str | None]] = []
-        rows: list[int] = []
-        keys: list[str] = []
+        self.cleaned: list[str] = []
         groups: list[int] = []
         names: list[str] = []
         hashes, texts = held_hashes(shops, creatives=False), held_texts(shops)
         kin = Kin(shops)
         self._barred = [barred_photos(shop, hashes) for shop in shops]
+        known: list[pl.DataFrame] = []
+        kept: list[pl.DataFrame] = []
         for number, shop in enumerate(shops):
             if shop.products is None or shop.searches is None:
                 continue
@@ -57,23 +75,51 @@ class SearchPairs:
             self.products += [(number, product_id) for product_id in ids]
             groups += [kin.designs[number][product_id] for product_id in ids]
             names += [f"{number} {c}" if c else "" for c in shop.products["category"]]
-            for product_id, image, text, key in _rows(shop, kin.pictures[number]):
-                held = image in self._barred[number] or (image is None and plain_text(text) in texts)
-                at = index[product_id]
-                if not held and (self.photos(at) or product_text(shop.product(product_id))):
-                    rows.append(at)
-                    keys.append(key)
-                    self.queries.append((number, image, text))
-        self.product_of = np.asarray(rows, dtype=np.int64)
+            rows = _behaviour(shop, kin.pictures[number]).with_columns(
+                pl.lit(number).alias("shop"), pl.col("product_id").replace_strict(index).alias("at")
+            )
+            held = rows["query_image_id"].is_in(
+                pl.Series(list(self._barred[number]), dtype=pl.String).implode()
+            ).fill_null(value=False) | (
+                rows["query_image_id"].is_null()
+                & rows["query_text"].is_in(_originals(rows, texts).implode()).fill_null(value=False)
+            )
+            shown = [
+                bool(self.photos(at) or product_text(shop.product(p)))
+                for at, p in rows.select("at", "product_id").iter_rows()
+            ]
+            rows = rows.filter(~held & pl.Series(shown, dtype=pl.Boolean))
+            known.append(rows)
+            learned = rows.filter(pl.col("action").is_in(list(actions))) if actions else rows
+            learned, lines = clean_pairs(learned, shop, clean, seed=seed, required=number == 0)
+            kept.append(learned)
+            self.cleaned += lines
+        for line in self.cleaned:
+            say(line)
         self.groups = torch.tensor(groups, dtype=torch.int64)
         codes = {name: i for i, name in enumerate(dict.fromkeys(name for name in names if name))}
         self.categories = torch.tensor([codes.get(name, -1) for name in names], dtype=torch.int64)
-        self._key_of, self._right = keys, _several(keys, rows)
-        if len(rows) < 2 or len(set(self.groups[self.product_of].tolist())) < 2:
+        self._known = _several(known)
+        self._take(pl.concat(kept) if kept else pl.DataFrame(schema=_SCHEMA))
+
+    def _take(self, pairs: pl.DataFrame) -> None:
+        self._pairs = pairs
+        self.product_of = pairs["at"].to_numpy().astype(np.int64)
+        self.queries: list[tuple[int, str | None, str | None]] = list(
+            pairs.select("shop", "query_image_id", "query_text").iter_rows()
+        )
+        keys = pairs["key"].to_list()
+        self._key_of = keys
+        numbers = {key: i for i, key in enumerate(dict.fromkeys(keys))}
+        self._query_of = torch.tensor([numbers[key] for key in keys], dtype=torch.int64)
+        self._right = _several([pairs])
+        designs = len(set(self.groups[self.product_of].tolist()))
+        if len(pairs) < 2 or designs < 2:
+            cleaned = "; ".join(self.cleaned)
             raise TooLittleData(
-                f"only {len(rows)} searches of split train to learn from, for "
-                f"{len(set(self.groups[self.product_of].tolist()))} designs",
-                where=", ".join(str(shop.source) for shop in shops),
+                f"only {len(pairs)} searches of split train to learn from, for {designs} designs"
+                + (f" ({cleaned})" if cleaned else ""),
+                where=", ".join(str(shop.source) for shop in self.shops),
                 mend="add rows to the table searches, or leave posttrain out with --set stages=pretrain",
             )
 
@@ -86,45 +132,88 @@ class SearchPairs:
         marks = [shop.fingerprint for shop in self.shops]
         return digest([marks, self.products, self.queries, self.product_of.tolist()])
 
+    def keep_hardest(self, similarity: np.ndarray) -> np.ndarray:
+        """Of the queries that led to one product keep the one that an earlier encoder finds least alike.
+
+        Args:
+            similarity: ``[len(self)]`` cosine of each pair by that encoder.
+
+        Returns:
+            ``[n]`` the numbers that the pairs had before.
+        """
+        table = self._pairs.select(pl.col("at").alias("product_id")).with_row_index("row")
+        found = hardest_query(table, similarity)
+        self.cleaned.append(f"clean, hardest: {found}")
+        say(self.cleaned[-1])
+        rows = found.kept["row"].to_numpy().astype(np.int64)
+        self._take(self._pairs[rows])
+        return rows
+
     def photos(self, number: int) -> tuple[str, ...]:
         """The photos of a product; in extra shops without those that another shop asks for in val or test."""
         shop, product_id = self.products[number]
         ids = self.shops[shop].product(product_id).image_ids
         return ids if shop == 0 else tuple(i for i in ids if i not in self._barred[shop])
 
-    def masks(
-        self, rows: np.ndarray, products: Tensor, *, own_category: bool = True
-    ) -> tuple[Tensor, Tensor]:
-        """Right and wrong products for pairs, ``[B, P]`` bool each; what is neither takes no part.
+    def relation(self, rows: np.ndarray, products: Tensor, *, own_category: bool = True) -> Relation:
+        """Right and wrong products for pairs.
 
-        Right: all products that the pair's query led to. Wrong: products of other designs (SPU, shared photo) than
-        these; with ``own_category`` False only those known to be of another category than the pair's product.
+        Right: all products that the pair's query led to. No negatives: products of these designs (SPU, shared
+        photo), and of designs that it led to in pairs that are not learned from; with ``own_category`` False also
+        those of the category of the pair's product.
 
         Args:
             rows: ``[B]`` pair numbers.
             products: ``[P]`` product numbers.
+
+        Cost: sorts of ``P`` numbers; no ``B x P`` matrix.
         """
         asked = torch.from_numpy(self.product_of[rows])
-        right = asked[:, None] == products[None]
-        wrong = self.groups[asked][:, None] != self.groups[products][None]
-        for i, row in enumerate(rows.tolist()):
-            several = self._right.get(self._key_of[row])
-            if several is not None:
-                right[i] = torch.isin(products, several)
-                wrong[i] = ~torch.isin(self.groups[products], self.groups[several])
+        width = len(products)
+        positive = _met(*self._led(rows, self._right), products)
+        kin_i, kin = self._led(rows, self._known)
+        excluded = [_met(kin_i, self.groups[kin], self.groups[products]), positive]
         if not own_category:
-            mine, theirs = self.categories[asked][:, None], self.categories[products][None]
-            wrong &= (mine != theirs) | (mine < 0)
-        return right, wrong
+            mine = self.categories[asked]
+            same = join(torch.where(mine < 0, -2, mine), self.categories[products])
+            excluded.append(same[0] * width + same[1])
+        both = torch.unique(torch.cat(excluded))
+        return Relation((len(rows), width), _coordinates(positive, width), _coordinates(both, width))
 
-    def peers(self, rows: np.ndarray, *, own_category: bool = True) -> tuple[Tensor, Tensor]:
-        """The same among the queries of pairs, ``[B, B]``: two agree when what one led to is right for the other."""
-        right, wrong = self.masks(rows, torch.from_numpy(self.product_of[rows]), own_category=own_category)
-        right, wrong = right | right.T, wrong & wrong.T
-        # the same query again is no lesson: two equal texts are one vector
-        keys = np.asarray([self._key_of[row] for row in rows.tolist()])
-        again = torch.from_numpy(keys[:, None] == keys[None])
-        return right & ~again, wrong & ~again
+    def _led(self, rows: np.ndarray, several: dict[str, list[int]]) -> tuple[Tensor, Tensor]:
+        """(row of the batch, product) for every product that a query led to."""
+        lists = [several.get(self._key_of[row], ()) for row in rows.tolist()]
+        own = torch.from_numpy(self.product_of[rows])
+        i = torch.repeat_interleave(
+            torch.arange(len(rows)), torch.tensor([len(x) for x in lists], dtype=torch.int64)
+        )
+        others = torch.tensor(list(chain.from_iterable(lists)), dtype=torch.int64)
+        return torch.cat((torch.arange(len(rows)), i)), torch.cat((own, others))
+
+    def masks(
+        self, rows: np.ndarray, products: Tensor, *, own_category: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """``relation`` as matrices ``[B, P]`` bool: right, wrong; what is neither takes no part."""
+        found = self.relation(rows, products, own_category=own_category)
+        right = torch.zeros(found.shape, dtype=torch.bool)
+        right[found.positive[0], found.positive[1]] = True
+        return right, found.negatives()
+
+    def peers(self, rows: np.ndarray, *, own_category: bool = True) -> Relation:
+        """The same among the queries of pairs, ``B x B``: two agree when what one led to is right for the other."""
+        found = self.relation(rows, torch.from_numpy(self.product_of[rows]), own_category=own_category)
+        width = len(rows)
+
+        def both_ways(pairs: Tensor) -> Tensor:
+            return torch.cat((pairs[0] * width + pairs[1], pairs[1] * width + pairs[0]))
+
+        query = self._query_of[torch.from_numpy(rows)]
+        same = join(query, query)  # the same query again is no lesson: two equal texts are one vector
+        again = same[0] * width + same[1]
+        positive = torch.unique(both_ways(found.positive))
+        positive = positive[~torch.isin(positive, again)]
+        excluded = torch.unique(torch.cat((both_ways(found.excluded), again)))
+        return Relation((width, width), _coordinates(positive, width), _coordinates(excluded, width))
 
     def kin(self, rows: np.ndarray) -> Tensor:
         """``[B]`` group numbers of queries that must not repel each other: one query, or products of one design."""
@@ -135,17 +224,51 @@ class SearchPairs:
         return torch.tensor([sets.find(i) for i in range(len(rows))], dtype=torch.int64)
 
 
-def _rows(shop: Shop, pictures: dict[str, int]) -> list[tuple[str, str | None, str | None, str]]:
-    """(product, photo, text, key of the query) of the searches of split train."""
+_SCHEMA = pl.Schema(
+    {
+        "product_id": pl.String(),
+        "query_image_id": pl.String(),
+        "query_text": pl.String(),
+        "key": pl.String(),
+        "action": pl.String(),
+        "shop": pl.Int32(),
+        "at": pl.Int64(),
+    }
+)
+
+
+def _behaviour(shop: Shop, pictures: dict[str, int]) -> pl.DataFrame:
+    """The searches of split train that ask with a photo or a text, with the key of the query."""
     assert shop.searches is not None
-    frame = shop.searches.with_columns(query_keys(shop.searches, pictures)).filter(pl.col("split") == "train")
-    found = frame.select("product_id", "query_image_id", "query_text", "key").iter_rows()
-    return [(product, image, text, key) for product, image, text, key in found if image or text]
+    frame = shop.searches.with_columns(query_keys(shop.searches, pictures)).filter(
+        (pl.col("split") == "train")
+        & (pl.col("query_image_id").is_not_null() | pl.col("query_text").is_not_null())
+    )
+    return frame.select("product_id", "query_image_id", "query_text", "key", "action")
 
 
-def _several(keys: Sequence[str], rows: Sequence[int]) -> dict[str, Tensor]:
+def _originals(rows: pl.DataFrame, plain: frozenset[str]) -> pl.Series:
+    """The texts of a table whose plain form is among these."""
+    texts = rows["query_text"].drop_nulls().unique().to_list()
+    return pl.Series([text for text in texts if plain_text(text) in plain], dtype=pl.String)
+
+
+def _several(frames: Sequence[pl.DataFrame]) -> dict[str, list[int]]:
     """The products of every query that led to more than one."""
     found: dict[str, set[int]] = {}
-    for key, row in zip(keys, rows, strict=True):
-        found.setdefault(key, set()).add(row)
-    return {key: torch.tensor(sorted(right)) for key, right in found.items() if len(right) > 1}
+    for frame in frames:
+        for key, at in frame.select("key", "at").iter_rows():
+            found.setdefault(key, set()).add(at)
+    return {key: sorted(right) for key, right in found.items() if len(right) > 1}
+
+
+def _met(i: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Codes ``i * len(right) + j``, ascending, of the pairs with ``left == right[j]``."""
+    entry, j = join(left, right)
+    codes: Tensor = torch.unique(i[entry] * len(right) + j)
+    return codes
+
+
+def _coordinates(codes: Tensor, width: int) -> Tensor:
+    width = max(1, width)
+    return torch.stack((codes // width, codes % width))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,24 @@ import torch
 from torch import Tensor, nn
 
 from moonshelf.encoder import CompactEncoder, Item, collate, product_text
+from moonshelf.progress import say
 from moonshelf.shop.shop import Shop
 from moonshelf.training.chunks import encode_in_chunks
 from moonshelf.training.config import PosttrainConfig, PretrainConfig
 from moonshelf.training.hard import HardNegatives
 from moonshelf.training.loop import TrainResult, Validate, total_steps, train
-from moonshelf.training.losses import Relation, info_nce, matryoshka, nt_xent, two_sided
+from moonshelf.training.losses import Relation, circle_loss, info_nce, matryoshka, nt_xent, two_sided
 from moonshelf.training.memory import ProductMemory
-from moonshelf.training.mining import load_mined, mined_mark
+from moonshelf.training.mining import load_mined, mine, mined_mark
 from moonshelf.training.pairs import SearchPairs
 from moonshelf.training.photos import PhotoReader
 from moonshelf.training.pretrain import Pretrain, PretrainBatch, photos_batch
+from moonshelf.training.prior import prior_vectors, similarity
 from moonshelf.training.sampler import epoch_order, grouped_batches, step_seed
 from moonshelf.training.views import random_views
 from moonshelf.types import ProductBatch
+
+_FULL_UP_TO = 1 << 22  # similarities; beyond it the losses go by tiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,12 @@ class Posttrain:
     name = "posttrain"
 
     def __init__(
-        self, shops: Sequence[Shop], encoder: CompactEncoder, config: PosttrainConfig, seed: int
+        self,
+        shops: Sequence[Shop],
+        encoder: CompactEncoder,
+        config: PosttrainConfig,
+        seed: int,
+        pairs: SearchPairs | None = None,
     ) -> None:
         self.config, self.seed = config, seed
         self.replay: Pretrain | None = None
@@ -71,7 +80,7 @@ class Posttrain:
         self.optim, self.loop = config.optim, config.loop
         self._widths, self._max_tokens = encoder.widths, encoder.config.max_tokens
         self._max_images = encoder.config.max_images
-        self.pairs = SearchPairs(shops)
+        self.pairs = pairs or SearchPairs(shops, actions=config.actions, clean=config.clean, seed=seed)
         self.hard: HardNegatives | None = None
         if config.category_hard or config.mined:
             mined = load_mined(Path(config.mined), self.pairs) if config.mined else None
@@ -213,37 +222,32 @@ class Posttrain:
         smoothing = self.config.label_smoothing
         own = self.config.category_negatives != "other"
         numbers = torch.cat((batch.product_numbers, past_numbers[fresh]))
-        masks = self.pairs.masks(batch.rows, numbers, own_category=own)
-        led = Relation.from_masks(*masks).to(device)
-        there, back = matryoshka(
-            lambda q, c, m: torch.stack(two_sided(q, c, led, scale, bank=m, smoothing=smoothing)),
-            (queries, products, bank),
-            self._widths,
-        )
+        found = self.pairs.relation(batch.rows, numbers, own_category=own)
+        both_ways = partial(self._both_ways, led=found.to(device), scale=scale)
+        there, back = matryoshka(both_ways, (queries, products, bank), self._widths)
         total = there + back
         values = {
             "query_to_product": there.item(),
             "product_to_query": back.item(),
             "scale": scale.item(),
-            "negatives": float(masks[1].float().sum(1).mean()),
+            "negatives": float(found.negatives_per_query().float().mean()),
         }
-        here = len(batch.product_numbers)
-        for kind, columns in batch.kinds.items():
-            values[f"negatives_{kind}"] = float(masks[1][:, :here][:, columns].float().sum(1).mean())
-        values["negatives_memory"] = float(masks[1][:, here:].float().sum(1).mean())
+        kinds = batch.kinds | {"memory": torch.ones(int(fresh.sum()), dtype=torch.bool)}
+        values |= _counted(found, kinds, len(batch.product_numbers))
         if bool(fresh.any()):
             values["memory_age"] = float((step - past_steps[fresh]).float().mean())
         if self.config.query_weight:
-            peer, other = self.pairs.peers(batch.rows, own_category=own)
-            peers = Relation.from_masks(peer, other).to(device)
+            peers = self.pairs.peers(batch.rows, own_category=own)
+            alike = peers.to(device)
             among = matryoshka(
-                lambda a, b: info_nce(a, b, peers, scale, smoothing=smoothing),
+                lambda a, b: info_nce(a, b, alike, scale, smoothing=smoothing),
                 (queries, queries),
                 self._widths,
             )
             # Few queries of a large shop meet another one of their product in a batch. Their mean alone would
             # weigh as much as all other queries together, and its noise drowned them (docs/LOG.md, E15).
-            share = float((peer.any(1) & other.any(1)).float().mean())
+            paired = torch.bincount(peers.positive[0], minlength=len(queries)) > 0
+            share = float((paired & (peers.negatives_per_query() > 0)).float().mean())
             total = total + self.config.query_weight * share * among
             values["query_to_query"] = among.item()
         if len(batch.second_of) > 1:
@@ -258,6 +262,30 @@ class Posttrain:
             values |= {f"replay_{name}": value for name, value in parts.items()}
         self.memory.put(products, batch.product_numbers, step)
         return total, values
+
+    def _both_ways(
+        self, queries: Tensor, products: Tensor, bank: Tensor, *, led: Relation, scale: Tensor
+    ) -> Tensor:
+        """``[2]``: query to product, product to query. Past vectors stand against queries alone."""
+        config = self.config
+        guard = config.guard if config.guard >= 0 else None
+        tiled = led.shape[0] * led.shape[1] > _FULL_UP_TO
+        if config.loss == "info_nce":
+            smoothing = config.label_smoothing
+            return torch.stack(
+                two_sided(
+                    queries, products, led, scale, bank=bank, smoothing=smoothing, guard=guard, tiled=tiled
+                )
+            )
+        asked = led.columns(0, len(products)).T
+        shape: dict[str, Any] = {
+            "gamma": config.gamma,
+            "margin": config.margin,
+            "guard": guard,
+            "tiled": tiled,
+        }
+        there = circle_loss(queries, products, led, bank=bank, **shape)
+        return torch.stack((there, circle_loss(products, queries, asked, **shape)))
 
     def parameters(self) -> list[nn.Parameter]:
         """The learned temperatures."""
@@ -275,6 +303,13 @@ class Posttrain:
         self.memory.load_state(state)
         if self.replay:
             self.replay.load_state(state)
+
+
+def _counted(found: Relation, kinds: dict[str, Tensor], here: int) -> dict[str, float]:
+    """Mean number of negatives a query by kind; the memory's columns come after the ``here`` of the batch."""
+    excluded = torch.bincount(found.excluded[1], minlength=found.shape[1]).float() / max(1, found.shape[0])
+    parts = {kind: excluded[here:] if kind == "memory" else excluded[:here] for kind in kinds}
+    return {f"negatives_{kind}": float((1 - parts[kind][columns]).sum()) for kind, columns in kinds.items()}
 
 
 def posttrain(
@@ -296,5 +331,16 @@ def posttrain(
         TooLittleData: fewer than two searches, or all for one design.
         InputError: the checkpoint belongs to other settings.
     """
-    stage = Posttrain([shop, *extra], encoder, config, seed)
+    shops = [shop, *extra]
+    pairs = SearchPairs(shops, actions=config.actions, clean=config.clean, seed=seed)
+    if "hardest" in config.clean or config.mine:
+        queries, products = prior_vectors(pairs, encoder, folder)
+        if "hardest" in config.clean:
+            rows = pairs.keep_hardest(similarity(pairs, queries, products))
+            queries = queries[rows]
+        if config.mine:
+            path = folder / "mined.parquet"
+            say(str(mine(queries, products, pairs, path, per_query=config.mine, guard=config.mine_guard)))
+            config = replace(config, mined=str(path))
+    stage = Posttrain(shops, encoder, config, seed, pairs)
     return train(encoder, stage, folder, validate=validate, resume=resume)

@@ -76,15 +76,18 @@ def two_sided(
     *,
     bank: Tensor | None = None,
     smoothing: float = 0.0,
+    guard: float | None = None,
     tiled: bool | Tile = False,
 ) -> tuple[Tensor, Tensor]:
     """``info_nce`` from queries to candidates (and the bank), and from candidates to queries.
 
     Args: as there; ``relation`` covers candidates and bank, the way back the candidates alone.
     """
-    there = info_nce(queries, candidates, relation, scale, bank=bank, smoothing=smoothing, tiled=tiled)
+    there = info_nce(
+        queries, candidates, relation, scale, bank=bank, smoothing=smoothing, guard=guard, tiled=tiled
+    )
     back = relation.columns(0, len(candidates)).T
-    return there, info_nce(candidates, queries, back, scale, smoothing=smoothing, tiled=tiled)
+    return there, info_nce(candidates, queries, back, scale, smoothing=smoothing, guard=guard, tiled=tiled)
 
 
 def nt_xent(first: Tensor, second: Tensor, groups: Tensor, scale: Tensor | float) -> Tensor:

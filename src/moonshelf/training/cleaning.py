@@ -1,0 +1,74 @@
+"""The filters of ``shop.clean`` over the pairs of one shop, each with the line that it leaves in the log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import polars as pl
+
+from moonshelf.errors import InputError
+from moonshelf.shop.clean import entity_filter, exposure_histogram, merge_spu, rebalance
+from moonshelf.shop.gazetteer import Gazetteer
+from moonshelf.shop.shop import Shop
+
+Filter = Literal["spu", "rebalance", "entities", "hardest"]
+
+
+def clean_pairs(
+    pairs: pl.DataFrame, shop: Shop, filters: Sequence[Filter], *, seed: int, required: bool
+) -> tuple[pl.DataFrame, list[str]]:
+    """Run filters in the order given; ``hardest`` is left to ``SearchPairs.keep_hardest``, as it needs an encoder.
+
+    Args:
+        pairs: ``key``, ``product_id``, ``action``, ``query_text``.
+        shop: whose products and impressions the filters look at.
+        seed: of the re-balancing.
+        required: a filter that the shop's tables do not allow is an error, not a line.
+
+    Returns:
+        What is left, and a line a filter.
+
+    Raises:
+        InputError: no impressions to re-balance by, no names to look for.
+    """
+    lines: list[str] = []
+    if shop.products is None:
+        return pairs, lines
+    columns = dict(
+        zip(
+            ("spu", "category", "title"),
+            (
+                dict(shop.products.select("product_id", name).iter_rows())
+                for name in ("spu_id", "category", "title")
+            ),
+            strict=True,
+        )
+    )
+    for name in filters:
+        lacking = ""
+        if name == "spu":
+            found = merge_spu(pairs, columns["spu"])
+        elif name == "rebalance":
+            lacking = "" if shop.impressions is not None and len(shop.impressions) else "impressions"
+            if not lacking:
+                assert shop.impressions is not None
+                categories = {p: c or "" for p, c in columns["category"].items()}
+                shown = exposure_histogram(shop.impressions, categories)
+                found = rebalance(pairs, categories, shown, seed=seed)
+        elif name == "entities":
+            gazetteer = Gazetteer.of_products(shop.products)
+            lacking = "" if len(gazetteer) else "brands, categories or attributes"
+            if not lacking:
+                found = entity_filter(pairs, {p: t or "" for p, t in columns["title"].items()}, gazetteer)
+        else:
+            continue
+        if lacking and required:
+            raise InputError(
+                f"the filter {name} needs {lacking}, which this shop does not have",
+                where=str(shop.source),
+                mend=f"take {name} out of posttrain.clean",
+            )
+        lines.append(f"clean, {name}, {shop.name}: {f'left out, no {lacking}' if lacking else found}")
+        pairs = pairs if lacking else found.kept
+    return pairs, lines
