@@ -192,7 +192,8 @@ def test_what_was_there_comes_back_when_the_last_rename_fails(
     [
         ("encoder.width=128", "encoder.widths=128,64"),
         ("posttrain.loop.max_steps=-5", "posttrain.loop.max_steps cannot be negative"),
-        ("pretrain.optim.warmup=-3", "warmup is a share"),
+        ("pretrain.optim.warmup=-3", "pretrain.optim.warmup cannot be -3"),
+        ("posttrain2.batch=0", "posttrain2.batch cannot be 0"),
         ("posttrain.optim.head_lr=-1", "posttrain.optim.head_lr"),
         ("encoder.heads=3", "3 heads"),
         ("posttrain.replay_batch=0", "posttrain.replay_batch cannot be 0"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,37 @@ def test_what_was_trained_on_a_shop_belongs_to_its_copy(
     weights = (work / "posttrain" / "model.safetensors").stat().st_mtime_ns
     assert main(["run", str(here), "--work", str(work), "--recipe", "smoke"]) == 0
     assert (work / "posttrain" / "model.safetensors").stat().st_mtime_ns == weights
+
+
+def test_the_second_posttrain_goes_on_from_the_first(
+    work: Path, shop_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["posttrain", str(shop_folder), "--second", "--recipe", "smoke"]
+    assert main([*args, "--work", str(tmp_path / "empty")]) == 1
+    assert "run posttrain first" in capsys.readouterr().err
+    copy = tmp_path / "work"
+    shutil.copytree(work, copy)
+    assert main([*args, "--work", str(copy)]) == 0
+    first, second = (
+        json.loads((copy / name / "manifest.json").read_text()) for name in ("posttrain", "posttrain2")
+    )
+    assert (
+        second["inputs"]["start"] == json.loads((copy / "posttrain" / "encoder.json").read_text())["version"]
+    )
+    assert first["key"] != second["key"] and second["config"]["actions"] == ["purchase"]
+    assert (copy / "encoder" / "model.safetensors").read_bytes() == (
+        copy / "posttrain2" / "model.safetensors"
+    ).read_bytes()
+    assert (copy / "posttrain2" / "mined.parquet").is_file() and not (
+        copy / "posttrain2" / "prior.safetensors"
+    ).exists()
+
+
+def test_run_with_all_stages(shop_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["run", str(shop_folder), "--work", str(tmp_path), "--recipe", "smoke", "--set", "stages=all"]
+    assert main(args) == 0
+    assert "image search, posttrain2" in capsys.readouterr().out
+    assert "after the second posttrain" in (tmp_path / "report" / "index.html").read_text()
 
 
 def test_wrong_usage_exits_2() -> None:

@@ -70,13 +70,14 @@ def _run(a: argparse.Namespace) -> int:
 
 
 def _train(a: argparse.Namespace) -> int:
-    from moonshelf import commands
+    from moonshelf import commands, pipeline
     from moonshelf.shop.shop import open_shop
 
     config = commands.resolve(a.recipe, a.set, a.seed)
     work = Path(a.work)
     shop = open_shop(a.shop, cache=work / "shop", fetch=a.fetch)
-    folder = commands.train(a.verb, shop, work, config, resume=a.resume, extra=_paths(a.extra), fetch=a.fetch)
+    name: pipeline.StageName = "posttrain2" if getattr(a, "second", False) else a.verb
+    folder = commands.train(name, shop, work, config, resume=a.resume, extra=_paths(a.extra), fetch=a.fetch)
     print(f"encoder  {folder}")
     return 0
 
@@ -229,6 +230,12 @@ def build_parser() -> argparse.ArgumentParser:
         p.add_argument("--work", required=True, metavar="DIR")
         p.add_argument("--resume", action="store_true", help="go on with an unfinished run")
         p.add_argument("--extra", nargs="*", metavar="SHOP", help="shops that train along")
+        if stage == "posttrain":
+            p.add_argument(
+                "--second",
+                action="store_true",
+                help="the second posttrain (settings posttrain2.*): purchases, hard negatives; after the first",
+            )
         _recipe_options(p)
 
     p = _verb(verbs, "embed", "product vectors in bulk", "embed my-shop --encoder work --out shelf", _embed)

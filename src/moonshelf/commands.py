@@ -107,18 +107,29 @@ def train(
     extra: Sequence[Path] = (),
     fetch: Reach | None = None,
 ) -> Path:
-    """One training stage; posttrain starts from the pretrained encoder when there is one."""
-    before = workspace.read_manifest(work / "pretrain") if name == "posttrain" else None
+    """One training stage; posttrain starts from the pretrained encoder when there is one, posttrain2 from posttrain's.
+
+    Raises:
+        InputError: posttrain2 without a posttrain on the same data.
+    """
+    at = pipeline.STAGES.index(name)
+    earlier = work / pipeline.STAGES[at - 1] if at else None
+    before = workspace.read_manifest(earlier) if earlier is not None else None
     fits = before is not None and before["inputs"].get("shop") == shop.fingerprint
+    if name == "posttrain2" and not fits:
+        raise InputError(
+            "there is no first posttrain on this data to go on from",
+            where=str(earlier),
+            mend="run posttrain first",
+        )
     if before is not None and not fits:
-        say("posttrain: the pretrained encoder here belongs to other data; starting from compact instead")
-    start = work / "pretrain" if fits else "compact"
+        say(f"{name}: the encoder in {earlier} belongs to other data; starting from compact instead")
+    start = earlier if fits and earlier is not None else "compact"
     lent = pipeline.open_extra(extra, shop, fetch)
     folder = pipeline.train_stage(name, shop, work, config, start=start, extra=lent, resume=resume)
-    if name == "pretrain" and (work / "posttrain").is_dir():
-        say(
-            "pretrain: work/encoder stays the posttrained one; run posttrain again to build on this pretraining"
-        )
+    later = [stage for stage in pipeline.STAGES[at + 1 :] if (work / stage).is_dir()]
+    if later:
+        say(f"{name}: work/encoder stays that of {later[-1]}; run {later[0]} again to build on this stage")
     else:
         pipeline.publish_encoder(folder, work)
     return folder
@@ -141,12 +152,12 @@ def run(
     pipeline.stopwatch(timings, "read the shop", begun)
 
     stages: list[pipeline.StageName] = []
-    if config.stages in ("both", "pretrain") and len(shop.images):
+    if config.stages in ("both", "all", "pretrain") and len(shop.images):
         stages.append("pretrain")
-    if config.stages in ("both", "posttrain") and (
+    if config.stages in ("both", "all", "posttrain") and (
         has_searches(shop, "train", "image") or has_searches(shop, "train", "text")
     ):
-        stages.append("posttrain")
+        stages += ["posttrain", "posttrain2"] if config.stages == "all" else ["posttrain"]
     start: str | Path = "compact"
     folders: dict[str, str | Path] = {"untrained": "compact"}
     for stage in stages:

@@ -27,13 +27,14 @@ from moonshelf.recipes import RunConfig
 from moonshelf.shop.fetch import Reach
 from moonshelf.shop.shop import Shop, open_shop
 from moonshelf.training.checkpoint import drop_checkpoints, has_checkpoint
+from moonshelf.training.config import PosttrainConfig, PretrainConfig
 from moonshelf.training.loop import TrainResult
 from moonshelf.training.mining import mined_mark
 from moonshelf.training.posttrain import posttrain
 from moonshelf.training.pretrain import pretrain
 
-StageName = Literal["pretrain", "posttrain"]
-STAGES: tuple[StageName, ...] = ("pretrain", "posttrain")
+StageName = Literal["pretrain", "posttrain", "posttrain2"]
+STAGES: tuple[StageName, ...] = ("pretrain", "posttrain", "posttrain2")
 
 
 def set_threads(config: RunConfig) -> None:
@@ -161,7 +162,7 @@ def train_stage(
             where=str(start),
             mend="use its encoder.width, widths, layers and heads, or start from compact in a new work folder",
         )
-    stage_config = config.pretrain if name == "pretrain" else config.posttrain
+    stage_config: PretrainConfig | PosttrainConfig = getattr(config, name)
     limits = config.evaluation
     settings = {
         "encoder": as_dict(config.encoder),
@@ -198,7 +199,8 @@ def train_stage(
     if name == "pretrain":
         result = pretrain(shop, encoder, unfinished, config.pretrain, **shared)
     else:
-        result = posttrain(shop, encoder, unfinished, config.posttrain, **shared)
+        later = config.posttrain if name == "posttrain" else config.posttrain2
+        result = posttrain(shop, encoder, unfinished, later, name=name, **shared)
     encoder.cpu()
     save_encoder(encoder, unfinished)
     metrics = {

@@ -24,7 +24,7 @@ from moonshelf.report.markup import (
 )
 
 BASELINES = ("off_the_shelf", "colour_histogram", "chance")
-_STYLES = {"untrained": "old", "pretrain": "mid", "posttrain": "now"}
+_STYLES = {"untrained": "old", "pretrain": "mid", "posttrain": "now", "posttrain2": "now"}
 Results = Mapping[str, dict[str, Any]]
 
 

@@ -11,12 +11,13 @@ from typing import Any
 from moonshelf.shop.shop import Shop
 from moonshelf.training.runlog import read_log
 
-STAGES = ("pretrain", "posttrain")
+STAGES = ("pretrain", "posttrain", "posttrain2")
 STEPS = ("untrained", *STAGES)
 NAMES = {
     "untrained": "before training",
     "pretrain": "after pretrain",
     "posttrain": "after posttrain",
+    "posttrain2": "after the second posttrain",
     "off_the_shelf": "off the shelf",
     "colour_histogram": "colour histogram",
     "chance": "chance",

@@ -26,6 +26,7 @@ from moonshelf.training.mining import load_mined, mine, mined_mark
 from moonshelf.training.pairs import SearchPairs
 from moonshelf.training.photos import PhotoReader
 from moonshelf.training.pretrain import Pretrain, PretrainBatch, photos_batch
+from moonshelf.training.prior import FILE as PRIOR
 from moonshelf.training.prior import prior_vectors, similarity
 from moonshelf.training.sampler import epoch_order, grouped_batches, step_seed
 from moonshelf.training.views import random_views
@@ -62,8 +63,6 @@ class Posttrain:
     rehearsal, so that one encoder stays good for shops whose behaviour is not known (our design).
     """
 
-    name = "posttrain"
-
     def __init__(
         self,
         shops: Sequence[Shop],
@@ -71,7 +70,9 @@ class Posttrain:
         config: PosttrainConfig,
         seed: int,
         pairs: SearchPairs | None = None,
+        name: str = "posttrain",
     ) -> None:
+        self.name = name
         self.config, self.seed = config, seed
         self.replay: Pretrain | None = None
         if config.replay > 0:
@@ -117,7 +118,7 @@ class Posttrain:
             batch=self.config.batch,
             per_product=self.config.queries_per_product,
             same_category=self.config.category_negatives == "same",
-            rng=np.random.default_rng(step_seed(self.seed, "posttrain batches", epoch)),
+            rng=np.random.default_rng(step_seed(self.seed, f"{self.name} batches", epoch)),
         )
 
     def view_size(self, step: int) -> int:
@@ -176,7 +177,7 @@ class Posttrain:
         """Products of a step: those of its pairs, then hard negatives that are not among them yet."""
         parts = {"in_batch": np.unique(self.pairs.product_of[rows])}
         if self.hard is not None:
-            rng = np.random.default_rng(step_seed(self.seed, "posttrain hard", epoch, at))
+            rng = np.random.default_rng(step_seed(self.seed, f"{self.name} hard", epoch, at))
             for kind, numbers in self.hard.draw(rows, rng).items():
                 parts[kind] = np.setdiff1d(numbers, np.concatenate(list(parts.values())))
         kind_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts.values()])
@@ -322,6 +323,7 @@ def posttrain(
     seed: int = 0,
     validate: Validate | None = None,
     resume: bool = True,
+    name: str = "posttrain",
 ) -> TrainResult:
     """Posttrain ``encoder`` in place on the searches (split train) of a shop and of extra shops.
 
@@ -342,5 +344,7 @@ def posttrain(
             path = folder / "mined.parquet"
             say(str(mine(queries, products, pairs, path, per_query=config.mine, guard=config.mine_guard)))
             config = replace(config, mined=str(path))
-    stage = Posttrain(shops, encoder, config, seed, pairs)
-    return train(encoder, stage, folder, validate=validate, resume=resume)
+    stage = Posttrain(shops, encoder, config, seed, pairs, name)
+    result = train(encoder, stage, folder, validate=validate, resume=resume)
+    (folder / PRIOR).unlink(missing_ok=True)  # it was needed to start again after a stop
+    return result
