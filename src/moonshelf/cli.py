@@ -72,13 +72,19 @@ def _run(a: argparse.Namespace) -> int:
 def _train(a: argparse.Namespace) -> int:
     from moonshelf import commands, pipeline
     from moonshelf.shop.shop import open_shop
+    from moonshelf.training.distributed import in_turn, joined
 
     config = commands.resolve(a.recipe, a.set, a.seed)
     work = Path(a.work)
-    shop = open_shop(a.shop, cache=work / "shop", fetch=a.fetch)
     name: pipeline.StageName = "posttrain2" if getattr(a, "second", False) else a.verb
-    folder = commands.train(name, shop, work, config, resume=a.resume, extra=_paths(a.extra), fetch=a.fetch)
-    print(f"encoder  {folder}")
+    with joined() as first:
+        with in_turn():
+            shop = open_shop(a.shop, cache=work / "shop", fetch=a.fetch)
+        folder = commands.train(
+            name, shop, work, config, resume=a.resume, extra=_paths(a.extra), fetch=a.fetch
+        )
+        if first:
+            print(f"encoder  {folder}")
     return 0
 
 

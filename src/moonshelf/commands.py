@@ -27,6 +27,8 @@ from moonshelf.shelf.vectors import check_format
 from moonshelf.shop.fetch import Reach
 from moonshelf.shop.images import decode_image
 from moonshelf.shop.shop import Shop, open_shop
+from moonshelf.training.distributed import in_turn
+from moonshelf.training.gather import world
 
 EXAMPLES = 200  # searches kept with their answers in an evaluation file, for the report
 
@@ -125,9 +127,12 @@ def train(
     if before is not None and not fits:
         say(f"{name}: the encoder in {earlier} belongs to other data; starting from compact instead")
     start = earlier if fits and earlier is not None else "compact"
-    lent = pipeline.open_extra(extra, shop, fetch)
+    with in_turn():
+        lent = pipeline.open_extra(extra, shop, fetch)
     folder = pipeline.train_stage(name, shop, work, config, start=start, extra=lent, resume=resume)
     later = [stage for stage in pipeline.STAGES[at + 1 :] if (work / stage).is_dir()]
+    if world()[0]:
+        return folder
     if later:
         say(f"{name}: work/encoder stays that of {later[-1]}; run {later[0]} again to build on this stage")
     else:

@@ -28,6 +28,8 @@ from moonshelf.shop.fetch import Reach
 from moonshelf.shop.shop import Shop, open_shop
 from moonshelf.training.checkpoint import drop_checkpoints, has_checkpoint
 from moonshelf.training.config import PosttrainConfig, PretrainConfig
+from moonshelf.training.distributed import wait
+from moonshelf.training.gather import world
 from moonshelf.training.loop import TrainResult
 from moonshelf.training.mining import mined_mark
 from moonshelf.training.posttrain import posttrain
@@ -181,8 +183,12 @@ def train_stage(
         say(f"{name}: done already ({folder})")
         return folder
     finished = workspace.read_manifest(unfinished) if unfinished.is_dir() else None
+    rank = world()[0]
     if finished is not None and finished["key"] == key:  # stopped between the last write and the rename
-        _move_in(unfinished, folder)
+        wait()
+        if not rank:
+            _move_in(unfinished, folder)
+        wait()
         return folder
     if not resume and has_checkpoint(unfinished):
         raise InputError(
@@ -190,6 +196,7 @@ def train_stage(
             where=str(unfinished),
             mend="add --resume to go on with it, or delete it",
         )
+    wait()  # all have looked before anything is written
     encoder.to(device())
     check = validation(shop, config)
     if check is None:
@@ -202,6 +209,23 @@ def train_stage(
         later = config.posttrain if name == "posttrain" else config.posttrain2
         result = posttrain(shop, encoder, unfinished, later, name=name, **shared)
     encoder.cpu()
+    if not rank:
+        _finish(name, unfinished, folder, encoder, result, inputs, stage_settings, config.seed)
+    wait()
+    return folder
+
+
+def _finish(
+    name: StageName,
+    unfinished: Path,
+    folder: Path,
+    encoder: CompactEncoder,
+    result: TrainResult,
+    inputs: dict[str, Any],
+    settings: dict[str, Any],
+    seed: int,
+) -> None:
+    """The trained encoder, its manifest, and the rename that makes it a finished stage."""
     save_encoder(encoder, unfinished)
     metrics = {
         "steps": result.steps,
@@ -213,14 +237,13 @@ def train_stage(
         unfinished,
         stage=name,
         inputs=inputs,
-        config=stage_settings,
-        seed=config.seed,
+        config=settings,
+        seed=seed,
         seconds=result.seconds,
         metrics=metrics,
     )
     _move_in(unfinished, folder)
     say(f"{name}: {result.steps} steps in {duration(result.seconds)}, best val {result.best}")
-    return folder
 
 
 def _move_in(unfinished: Path, folder: Path) -> None:

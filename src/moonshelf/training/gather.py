@@ -1,17 +1,21 @@
 """Embeddings of all processes, with the right gradients.
 
-Every process scores its own queries against everybody's candidates. The gradient of a candidate is then the sum of
-what *all* processes say about it; a gather that passes on only the own part (or leaves the sum out) trains on another
-loss than the one it reports. Here the backward pass sums over processes and takes the own rows. With the gradients of
-the parameters averaged over processes (as ``DistributedDataParallel`` does), the update is that of one process
-with the whole batch, when every process weighs its loss with ``share``.
+The gradient of a vector is the sum of what *all* processes say about it; a gather that passes on only the own part
+(or leaves the sum out) trains on another loss than the one it reports. Here the backward pass sums over processes and
+takes the own rows. When the loss of the whole batch is the mean of the processes' losses (each computes all of it, or
+its queries' part weighed by their share) and the gradients of the parameters are averaged over processes, as
+``distributed.average_gradients`` and ``DistributedDataParallel`` do, the update is that of one process.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from moonshelf.types import ProductBatch
 
 
 def world() -> tuple[int, int]:
@@ -38,30 +42,25 @@ def gather(rows: Tensor) -> Tensor:
     return out
 
 
-def share(count: int | Tensor) -> float:
-    """``n_own * processes / n_all``: weighs a process's mean so that the average over processes is the mean of all.
-
-    Args:
-        count: queries that the process's mean runs over.
-    """
-    size = world()[1]
-    if size == 1:
-        return 1.0
-    total = torch.tensor([float(count)], dtype=torch.float64, device=_device())
-    dist.all_reduce(total)
-    return float(count) * size / max(1.0, float(total))
-
-
-def _device() -> torch.device:
+def device_of_messages() -> torch.device:
+    """Where small messages between processes must lie."""
     return torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
+
+
+def encode_together(encode: Callable[[ProductBatch], Tensor], own: ProductBatch, width: int) -> Tensor:
+    """Everybody's rows ``[sum of rows, width]``, each encoded by the process that has it; a part may be empty."""
+    if own.size or world()[1] == 1:
+        return gather(encode(own))
+    # no rows, but the backward pass must come by: all processes meet there
+    return gather(torch.zeros(0, width, device=own.ids.device, requires_grad=True))
 
 
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx, rows):  # type: ignore[no-untyped-def]
         rank, size = world()
-        counts = [torch.zeros(1, dtype=torch.int64, device=_device()) for _ in range(size)]
-        dist.all_gather(counts, torch.tensor([len(rows)], device=_device()))
+        counts = [torch.zeros(1, dtype=torch.int64, device=device_of_messages()) for _ in range(size)]
+        dist.all_gather(counts, torch.tensor([len(rows)], device=device_of_messages()))
         ctx.counts, ctx.rank = [int(c) for c in counts], rank
         most = max(ctx.counts)
         padded = rows.new_zeros(most, *rows.shape[1:])

@@ -20,6 +20,8 @@ from moonshelf.errors import InputError
 from moonshelf.progress import Progress, say
 from moonshelf.training.checkpoint import Checkpoint, drop_checkpoints, load_checkpoint, save_checkpoint
 from moonshelf.training.config import LoopConfig, OptimConfig
+from moonshelf.training.distributed import agreed, average_gradients, in_turn, wait
+from moonshelf.training.gather import world
 from moonshelf.training.runlog import RunLog
 from moonshelf.workspace import digest
 
@@ -171,7 +173,10 @@ class _Run(Generic[BatchT]):
         return found.step
 
     def save(self, step: int) -> None:
-        """Write the state after ``step`` steps."""
+        """Write the state after ``step`` steps; rank 0's is everybody's."""
+        self.saved_at = time.monotonic()
+        if world()[0]:
+            return
         save_checkpoint(
             Checkpoint(
                 step=step,
@@ -188,18 +193,18 @@ class _Run(Generic[BatchT]):
             ),
             self.folder,
         )
-        self.saved_at = time.monotonic()
 
-    def evaluate(self, step: int, log: RunLog) -> None:
+    def evaluate(self, step: int, log: RunLog | None) -> None:
         """Validate the running mean of the weights, keep the best one."""
         if self.validate is None:
             return
         with self.averaged():
-            values = self.validate(self.encoder)
+            values = agreed({} if world()[0] else self.validate(self.encoder))
             self._judge(step, values, log)
 
-    def _judge(self, step: int, values: dict[str, float], log: RunLog) -> None:
-        log.write(step, "val", values)
+    def _judge(self, step: int, values: dict[str, float], log: RunLog | None) -> None:
+        if log is not None:
+            log.write(step, "val", values)
         self.history.append({"step": float(step), **values})
         score = tuple(values.values())
         if not self.best or score > self.best:
@@ -258,6 +263,7 @@ class _Run(Generic[BatchT]):
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+        average_gradients(parameters)
         norm = torch.nn.utils.clip_grad_norm_(parameters, optim.clip)
         self._finite("gradient", norm, step)
         self.optimiser.step()
@@ -284,17 +290,20 @@ def train(
             swings less from one validation to the next than the weights do.
         resume: False starts again even if there is a checkpoint.
 
-    On a CPU with the same number of threads, a run that was killed and resumed ends with the same bytes
-    as one that was not.
+    On a CPU with the same number of threads and processes, a run that was killed and resumed ends with the same
+    bytes as one that was not. Several processes share one run (see ``distributed``); rank 0 validates, logs and writes.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    if not resume:
-        drop_checkpoints(folder)
+    rank = world()[0]
+    with in_turn():
+        folder.mkdir(parents=True, exist_ok=True)
+        if not resume and not rank:
+            drop_checkpoints(folder)
     run = _Run(encoder, stage, folder, validate)
     first = run.resume()
     loop = stage.loop
+    wait()  # all have read the checkpoint
     with (
-        RunLog(folder, first, stage.name) as log,
+        contextlib.nullcontext() if rank else RunLog(folder, first, stage.name) as log,
         Progress(run.total, stage.name, "steps", first) as progress,
     ):
         if first:
@@ -307,7 +316,8 @@ def train(
         if not stopped:
             for step, batch in _prefetched(stage, first, run.total):
                 values = run.step(step, batch)
-                log.write(step + 1, "train", values)
+                if log is not None:
+                    log.write(step + 1, "train", values)
                 progress.advance(1, _note(values, run))
                 due = (step + 1) % run.every == 0 or step + 1 == run.total
                 if due:

@@ -18,6 +18,8 @@ from moonshelf.progress import say
 from moonshelf.shop.shop import Shop
 from moonshelf.training.chunks import encode_in_chunks
 from moonshelf.training.config import PosttrainConfig, PretrainConfig
+from moonshelf.training.distributed import in_turn, part, wait
+from moonshelf.training.gather import encode_together, world
 from moonshelf.training.hard import HardNegatives
 from moonshelf.training.loop import TrainResult, Validate, total_steps, train
 from moonshelf.training.losses import Relation, circle_loss, info_nce, matryoshka, nt_xent, two_sided
@@ -37,7 +39,10 @@ _FULL_UP_TO = 1 << 22  # similarities; beyond it the losses go by tiles
 
 @dataclass(frozen=True, slots=True)
 class PosttrainBatch:
-    """Queries, the products they led to, and second views of the query photos for joint self-supervision."""
+    """Queries, the products they led to, and second views of the query photos for joint self-supervision.
+
+    Photos and texts are those of this process's part of the rows, numbers those of the whole batch.
+    """
 
     queries: ProductBatch
     rows: np.ndarray  # [B] int64, pair numbers
@@ -46,7 +51,7 @@ class PosttrainBatch:
     kinds: dict[
         str, Tensor
     ]  # [P] bool each, disjoint: which products are here as what (in_batch, category, mined)
-    second: ProductBatch  # [S] other views of the first S query photos; empty unless joint
+    second: ProductBatch  # other views of the query photos; empty unless joint
     second_of: Tensor  # [S] int64, their query
     replay: PretrainBatch | None  # photos and texts of stage one
 
@@ -130,16 +135,32 @@ class Posttrain:
 
     def _query_batch(
         self, rows: np.ndarray, size: int, generator: torch.Generator
-    ) -> tuple[ProductBatch, Tensor]:
-        config = self.config
-        with_photo = [i for i, r in enumerate(rows) if self.pairs.queries[r][1] is not None]
-        addresses = [
-            (self.pairs.queries[rows[i]][0], str(self.pairs.queries[rows[i]][1])) for i in with_photo
+    ) -> tuple[ProductBatch, ProductBatch, Tensor]:
+        """This process's part of the queries; second views of its photos; rows of all photos in the whole batch."""
+        view = self.config.view
+        own = part(len(rows))
+        photos = [
+            (i, (shop, image)) for i, (shop, image, _) in enumerate(self._asked(rows)) if image is not None
         ]
-        pixels = self._readers[size].read(addresses)
-        views = random_views(pixels, size, config.view, generator)
-        texts = [self.pairs.queries[r][2] or "" for r in rows]
-        return self._with_views(texts, views, torch.tensor(with_photo, dtype=torch.int64)), pixels
+        mine = [(i, address) for i, address in photos if own.start <= i < own.stop]
+        start = sum(i < own.start for i, _ in photos)
+        pixels = self._readers[size].read([address for _, address in mine])
+        views = random_views(pixels, size, view, generator, total=len(photos), start=start)
+        texts = [text or "" for _, _, text in self._asked(rows[own])]
+        owner = torch.tensor([i - own.start for i, _ in mine], dtype=torch.int64)
+        second, others = pixels[:0], [i for i, _ in photos]
+        if self.config.self_weight > 0:
+            second = random_views(pixels, size, view, generator, total=len(photos), start=start)
+        else:
+            others = []
+        return (
+            self._with_views(texts, views, owner),
+            photos_batch(second),
+            torch.tensor(others, dtype=torch.int64),
+        )
+
+    def _asked(self, rows: np.ndarray) -> list[tuple[int, str | None, str | None]]:
+        return [self.pairs.queries[row] for row in rows.tolist()]
 
     def _with_views(self, texts: Sequence[str], views: Tensor, owner: Tensor) -> ProductBatch:
         """Texts (empty: none) and photo views to one batch."""
@@ -153,13 +174,14 @@ class Posttrain:
         return ProductBatch(len(texts), views, owner, ids, mask)
 
     def _product_batch(self, products: np.ndarray, size: int, generator: torch.Generator) -> ProductBatch:
-        config = self.config
+        """This process's part of the products."""
+        config, own = self.config, part(len(products))
         drop = torch.rand(len(products), generator=generator)
         pick = torch.rand(len(products), generator=generator)
         texts: list[str] = []
         addresses: list[tuple[int, str]] = []
         owner: list[int] = []
-        for i, number in enumerate(products):
+        for i, number in enumerate(products.tolist()):
             shop, product_id = self.pairs.products[number]
             text = product_text(self.pairs.shops[shop].product(product_id))
             photos = self.pairs.photos(number)[: self._max_images]
@@ -170,8 +192,13 @@ class Posttrain:
             if photo is not None:
                 addresses.append((shop, photo))
                 owner.append(i)
-        views = random_views(self._readers[size].read(addresses), size, config.product_view, generator)
-        return self._with_views(texts, views, torch.tensor(owner, dtype=torch.int64))
+        mine = slice(sum(i < own.start for i in owner), sum(i < own.stop for i in owner))
+        pixels = self._readers[size].read(addresses[mine])
+        views = random_views(
+            pixels, size, config.product_view, generator, total=len(addresses), start=mine.start
+        )
+        at = torch.tensor(owner[mine], dtype=torch.int64) - own.start
+        return self._with_views(texts[own], views, at)
 
     def _candidates(self, rows: np.ndarray, epoch: int, at: int) -> tuple[np.ndarray, dict[str, Tensor]]:
         """Products of a step: those of its pairs, then hard negatives that are not among them yet."""
@@ -191,19 +218,17 @@ class Posttrain:
         rows = batches[at % len(batches)]
         generator = torch.Generator().manual_seed(step_seed(self.seed, self.name, epoch, at))
         size = self.view_size(step)
-        queries, pixels = self._query_batch(rows, size, generator)
+        queries, second, second_of = self._query_batch(rows, size, generator)
         products, kinds = self._candidates(rows, epoch, at)
         product_batch = self._product_batch(products, size, generator)
-        joint = self.config.self_weight > 0
-        second = random_views(pixels if joint else pixels[:0], size, self.config.view, generator)
         return PosttrainBatch(
             queries=queries,
             rows=rows,
             products=product_batch,
             product_numbers=torch.from_numpy(products),
             kinds=kinds,
-            second=photos_batch(second),
-            second_of=queries.owner[: len(second)],
+            second=second,
+            second_of=second_of,
             replay=self.replay.prepare(step) if self.replay else None,
         )
 
@@ -212,8 +237,12 @@ class Posttrain:
     ) -> tuple[Tensor, dict[str, float]]:
         """Query to product, product to query, query to query; each over the nested widths."""
         device = encoder.class_anchors.device
-        encode = partial(encode_in_chunks, encoder, rows=self.config.chunk, keep=self.config.keep)
-        queries, products = encode(batch.queries.to(device)), encode(batch.products.to(device))
+        chunked = partial(encode_in_chunks, encoder, rows=self.config.chunk, keep=self.config.keep)
+
+        def encode(own: ProductBatch) -> Tensor:
+            return encode_together(chunked, own.to(device), encoder.width)
+
+        queries, products = encode(batch.queries), encode(batch.products)
         past, past_numbers, past_steps = self.memory.contents()
         fresh = ~torch.isin(past_numbers, batch.product_numbers)
         if step < self.config.memory_warmup:
@@ -252,7 +281,7 @@ class Posttrain:
             total = total + self.config.query_weight * share * among
             values["query_to_query"] = among.item()
         if len(batch.second_of) > 1:
-            first, second = queries[batch.second_of.to(device)], encode(batch.second.to(device))
+            first, second = queries[batch.second_of.to(device)], encode(batch.second)
             groups = self.pairs.kin(batch.rows[batch.second_of.numpy()]).to(device)
             views = matryoshka(lambda a, b: nt_xent(a, b, groups, scale), (first, second), self._widths)
             total = total + self.config.self_weight * views
@@ -336,15 +365,19 @@ def posttrain(
     shops = [shop, *extra]
     pairs = SearchPairs(shops, actions=config.actions, clean=config.clean, seed=seed)
     if "hardest" in config.clean or config.mine:
-        queries, products = prior_vectors(pairs, encoder, folder)
+        with in_turn():  # rank 0 asks the encoder, the others read what it kept
+            queries, products = prior_vectors(pairs, encoder, folder)
         if "hardest" in config.clean:
             rows = pairs.keep_hardest(similarity(pairs, queries, products))
             queries = queries[rows]
         if config.mine:
             path = folder / "mined.parquet"
-            say(str(mine(queries, products, pairs, path, per_query=config.mine, guard=config.mine_guard)))
+            if not world()[0]:
+                say(str(mine(queries, products, pairs, path, per_query=config.mine, guard=config.mine_guard)))
+            wait()
             config = replace(config, mined=str(path))
     stage = Posttrain(shops, encoder, config, seed, pairs, name)
     result = train(encoder, stage, folder, validate=validate, resume=resume)
-    (folder / PRIOR).unlink(missing_ok=True)  # it was needed to start again after a stop
+    if not world()[0]:
+        (folder / PRIOR).unlink(missing_ok=True)  # it was needed to start again after a stop
     return result

@@ -17,6 +17,8 @@ from moonshelf.errors import TooLittleData
 from moonshelf.shop.duplicates import Sets
 from moonshelf.shop.shop import Shop
 from moonshelf.training.config import PretrainConfig
+from moonshelf.training.distributed import part
+from moonshelf.training.gather import encode_together
 from moonshelf.training.guard import barred_photos, held_hashes
 from moonshelf.training.kin import Kin
 from moonshelf.training.loop import TrainResult, Validate, train
@@ -130,16 +132,20 @@ class Pretrain:
         epoch, at = divmod(step, self.steps_per_epoch)
         rows = self.rows(step)
         generator = torch.Generator().manual_seed(step_seed(self.seed, self.name, epoch, at))
-        pixels = self.reader.read([self.photos[r] for r in rows])
+        own = part(len(rows))
+        pixels = self.reader.read([self.photos[r] for r in rows[own]])
         size, view = self.config.view_size, self.config.view
-        views = [random_views(pixels, size, view, generator) for _ in range(2)]
+        views = [
+            random_views(pixels, size, view, generator, total=len(rows), start=own.start) for _ in range(2)
+        ]
         texted = [i for i, r in enumerate(rows) if self.texts[r]] if self.config.alignment_weight else []
+        spoken = texted[part(len(texted))]
         groups = torch.tensor([self.groups[r] for r in rows])
         return PretrainBatch(
             first=photos_batch(views[0]),
             second=photos_batch(views[1]),
             texts=collate(
-                [Item(self.texts[rows[i]]) for i in texted], max_tokens=self._max_tokens, size=size
+                [Item(self.texts[rows[i]]) for i in spoken], max_tokens=self._max_tokens, size=size
             ),
             texted=torch.tensor(texted, dtype=torch.int64),
             groups=groups,
@@ -152,12 +158,16 @@ class Pretrain:
         """``self_weight * NT-Xent + alignment_weight * image-text InfoNCE``, each over the nested widths."""
         device = encoder.class_anchors.device
         groups = batch.groups.to(device)
-        first, second = encoder(batch.first.to(device)), encoder(batch.second.to(device))
+
+        def encode(own: ProductBatch) -> Tensor:
+            return encode_together(encoder, own.to(device), encoder.width)
+
+        first, second = encode(batch.first), encode(batch.second)
         scale = self.self_scale.exp().clamp(max=100)
         views = matryoshka(lambda a, b: nt_xent(a, b, groups, scale), (first, second), self._widths)
         total, values = self.config.self_weight * views, {"self": views.item(), "scale": scale.item()}
         if len(batch.texted) > 1:
-            texts, own = encoder(batch.texts.to(device)), first[batch.texted.to(device)]
+            texts, own = encode(batch.texts), first[batch.texted.to(device)]
             text_groups, text_scale = batch.text_groups.to(device), self.text_scale.exp().clamp(max=100)
             match = matryoshka(
                 lambda a, b: alignment(a, b, text_groups, text_scale), (own, texts), self._widths

@@ -41,21 +41,39 @@ def normalise(pixels: Tensor) -> Tensor:
     return (pixels.float() - PIXEL_MEAN) / PIXEL_SCALE
 
 
-def _uniform(n: int, low: float, high: float, generator: torch.Generator) -> Tensor:
-    return torch.rand(n, generator=generator) * (high - low) + low
+class _Draws:
+    """Random numbers for ``total`` images of which only ``part`` are viewed here: the same whoever views the others."""
+
+    def __init__(self, total: int, part: slice, generator: torch.Generator) -> None:
+        self.total, self.part, self.generator = total, part, generator
+
+    def share(self, *shape: int) -> Tensor:
+        """Uniform in [0, 1), ``[images, *shape]``."""
+        return torch.rand(self.total, *shape, generator=self.generator)[self.part]
+
+    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        """Uniform in [low, high), ``[images, *shape]``."""
+        return self.share(*shape) * (high - low) + low
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal, ``[images, *shape]``: large, so each image has a generator of its own."""
+        seeds = torch.randint(2**62, (self.total,), generator=self.generator)[self.part].tolist()
+        rows = [torch.randn(*shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return torch.stack(rows) if rows else torch.empty(0, *shape)
 
 
-def crop_grid(n: int, size: int, config: ViewConfig, generator: torch.Generator) -> Tensor:
+def crop_grid(size: int, config: ViewConfig, draws: _Draws) -> Tensor:
     """Sampling grid ``[n, size, size, 2]`` in [-1, 1] for random crops; see the module."""
-    area = _uniform(n, config.min_area, 1.0, generator)
-    aspect = torch.exp(_uniform(n, -math.log(config.aspect), math.log(config.aspect), generator))
+    area = draws.uniform(config.min_area, 1.0)
+    n = len(area)
+    aspect = torch.exp(draws.uniform(-math.log(config.aspect), math.log(config.aspect)))
     half_w = torch.sqrt(area * aspect).clamp(max=1.0)
     half_h = torch.sqrt(area / aspect).clamp(max=1.0)
-    shift_x = _uniform(n, -1.0, 1.0, generator) * (1 - half_w)
-    shift_y = _uniform(n, -1.0, 1.0, generator) * (1 - half_h)
-    angle = _uniform(n, -config.rotate, config.rotate, generator) * (math.pi / 180)
-    tilt = _uniform(2 * n, -config.perspective, config.perspective, generator).view(n, 2)
-    sign = torch.where(torch.rand(n, generator=generator) < config.mirror, -1.0, 1.0)
+    shift_x = draws.uniform(-1.0, 1.0) * (1 - half_w)
+    shift_y = draws.uniform(-1.0, 1.0) * (1 - half_h)
+    angle = draws.uniform(-config.rotate, config.rotate) * (math.pi / 180)
+    tilt = draws.uniform(-config.perspective, config.perspective, 2)
+    sign = torch.where(draws.share() < config.mirror, -1.0, 1.0)
     axis = (torch.arange(size) + 0.5) * (2.0 / size) - 1.0
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     x, y = x.expand(n, -1, -1) * sign.view(n, 1, 1), y.expand(n, -1, -1)
@@ -66,16 +84,13 @@ def crop_grid(n: int, size: int, config: ViewConfig, generator: torch.Generator)
     return torch.stack((u / depth, v / depth), dim=-1)
 
 
-def _colour(x: Tensor, config: ViewConfig, generator: torch.Generator) -> Tensor:
+def _colour(x: Tensor, config: ViewConfig, draws: _Draws) -> Tensor:
     """Light, contrast, saturation, white balance; ``x`` in [0, 1]."""
-    n = x.shape[0]
     light, contrast, saturation = (
-        _uniform(n, 1 - config.light, 1 + config.light, generator).view(n, 1, 1, 1) for _ in range(3)
+        draws.uniform(1 - config.light, 1 + config.light, 1, 1, 1) for _ in range(3)
     )
-    gains = _uniform(3 * n, 1 - config.white_balance, 1 + config.white_balance, generator).view(n, 3, 1, 1)
-    saturation = torch.where(
-        torch.rand(n, generator=generator).view(n, 1, 1, 1) < config.grey, 0.0, saturation
-    )
+    gains = draws.uniform(1 - config.white_balance, 1 + config.white_balance, 3, 1, 1)
+    saturation = torch.where(draws.share(1, 1, 1) < config.grey, 0.0, saturation)
     x = x * (light * gains)
     grey = (x * torch.tensor((0.299, 0.587, 0.114)).view(1, 3, 1, 1)).sum(1, keepdim=True)
     x = grey + (x - grey) * saturation
@@ -83,10 +98,9 @@ def _colour(x: Tensor, config: ViewConfig, generator: torch.Generator) -> Tensor
     return mean + (x - mean) * contrast
 
 
-def _erase(x: Tensor, probability: float, generator: torch.Generator) -> Tensor:
-    n, _, height, width = x.shape
-    chosen = torch.rand(n, generator=generator) < probability
-    box = torch.rand(n, 4, generator=generator)
+def _erase(x: Tensor, probability: float, draws: _Draws) -> Tensor:
+    _, _, height, width = x.shape
+    chosen, box = draws.share() < probability, draws.share(4)
     for i in torch.nonzero(chosen).flatten().tolist():
         h, w = int(height * (0.1 + 0.3 * box[i, 0])), int(width * (0.1 + 0.3 * box[i, 1]))
         top, left = int((height - h) * box[i, 2]), int((width - w) * box[i, 3])
@@ -94,29 +108,42 @@ def _erase(x: Tensor, probability: float, generator: torch.Generator) -> Tensor:
     return x
 
 
-def random_views(pixels: Tensor, size: int, config: ViewConfig, generator: torch.Generator) -> Tensor:
+def random_views(
+    pixels: Tensor,
+    size: int,
+    config: ViewConfig,
+    generator: torch.Generator,
+    *,
+    total: int | None = None,
+    start: int = 0,
+) -> Tensor:
     """One random view of each photo.
 
     Args:
         pixels: uint8 ``[B, 3, H, W]``.
         size: side of the views, in pixels.
         generator: CPU generator; the only source of randomness.
+        total, start: these photos are ``start .. start + B`` of a batch of ``total``: they get the views that they
+            would get in the whole batch, and the generator ends where it would end.
 
     Returns:
-        float32 ``[B, 3, size, size]``, normalised for the trunk. Cost: about 1 ms an image at 160 px.
+        float32 ``[B, 3, size, size]``, normalised for the trunk. Cost: some 3 ms an image at 160 px on one core
+        (benchmarks/stated_costs.py).
     """
     n = pixels.shape[0]
-    if n == 0:
-        return torch.empty(0, 3, size, size)
-    grid = crop_grid(n, size, config, generator)
-    x = F.grid_sample(
-        pixels.float() / 255, grid, mode="bilinear", padding_mode="reflection", align_corners=False
-    )
-    x = _colour(x, config, generator)
-    blurred = torch.rand(n, generator=generator) < config.blur
+    draws = _Draws(n if total is None else total, slice(start, start + n), generator)
+    grid = crop_grid(size, config, draws)
+    if n:
+        x = F.grid_sample(
+            pixels.float() / 255, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+        )
+    else:
+        x = torch.empty(0, 3, size, size)
+    x = _colour(x, config, draws)
+    blurred = draws.share() < config.blur
     if bool(blurred.any()):
         x[blurred] = F.avg_pool2d(F.pad(x[blurred], (1, 1, 1, 1), mode="reflect"), 3, stride=1)
-    sigma = _uniform(n, 0.0, config.noise, generator).view(n, 1, 1, 1)
-    x = (x + torch.randn(x.shape, generator=generator) * sigma).clamp(0, 1)
-    x = _erase(x, config.erase, generator)
+    sigma = draws.uniform(0.0, config.noise, 1, 1, 1)
+    x = (x + draws.normal(*x.shape[1:]) * sigma).clamp(0, 1)
+    x = _erase(x, config.erase, draws)
     return (x * 255 - PIXEL_MEAN) / PIXEL_SCALE

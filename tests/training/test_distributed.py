@@ -1,0 +1,177 @@
+"""Several processes against one: parts, gradients, killed ranks, and what is said when one goes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from moonshelf.encoder import CompactEncoder, load_encoder, save_encoder
+from moonshelf.shop.shop import Shop, open_shop
+from moonshelf.training.config import PosttrainConfig, PretrainConfig
+from moonshelf.training.distributed import agreed, average_gradients, part
+from moonshelf.training.posttrain import Posttrain
+from moonshelf.training.pretrain import Pretrain
+from moonshelf.training.runlog import read_log
+from moonshelf.training.views import ViewConfig, random_views
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo over loopback")
+STAGES = {
+    "pretrain": PretrainConfig(batch=10, view_size=64),
+    "posttrain": PosttrainConfig(
+        batch=7, view_size=64, self_weight=0.5, replay=0.5, replay_batch=5, category_hard=1
+    ),
+    "few": PosttrainConfig(batch=2, view_size=64, memory=0),  # parts without rows
+}
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def gradients(name: str, shop: Shop, encoder: CompactEncoder) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss and averaged gradients of the first two steps (the second one meets the memory of the first)."""
+    config: Any = STAGES[name]
+    stage = (Pretrain if name == "pretrain" else Posttrain)([shop], encoder, config, 0)  # type: ignore[operator]
+    encoder.train()
+    for step in (0, 1):
+        encoder.zero_grad()
+        loss, _ = stage.loss(encoder, stage.prepare(step), step)
+        loss.backward()
+        named = [*encoder.named_parameters(), *((f"stage{i}", p) for i, p in enumerate(stage.parameters()))]
+        average_gradients([p for _, p in named])
+    return loss.item(), {k: p.grad.clone() for k, p in named if p.grad is not None}
+
+
+def work(rank: int, size: int, port: int, names: Sequence[str], shop: str, encoder: str, out: str) -> None:
+    torch.set_num_threads(1)
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    dist.init_process_group("gloo", rank=rank, world_size=size)
+    assert agreed({"rank": rank}) == {"rank": 0}
+    for name in names:
+        found = gradients(name, open_shop(shop), load_encoder(encoder))
+        torch.save(found, f"{out}/{name}-{rank}")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_many_processes_give_the_gradients_of_one(
+    size: int, shop: Shop, encoder: CompactEncoder, tmp_path: Path
+) -> None:
+    save_encoder(encoder, tmp_path)
+    names = [*STAGES]
+    mp.spawn(work, (size, free_port(), names, str(shop.path), str(tmp_path), str(tmp_path)), nprocs=size)
+    for name in names:
+        loss, expected = gradients(name, shop, load_encoder(tmp_path))
+        largest = max(float(g.abs().max()) for g in expected.values())
+        for rank in range(size):
+            found, theirs = torch.load(tmp_path / f"{name}-{rank}", weights_only=True)
+            assert found == pytest.approx(loss, rel=1e-5)
+            assert theirs.keys() == expected.keys()
+            for key, value in expected.items():
+                torch.testing.assert_close(
+                    theirs[key], value, rtol=1e-4, atol=1e-5 * largest, msg=f"{name} {key}"
+                )
+
+
+def test_parts_cover_the_rows_once() -> None:
+    for rows in (0, 1, 5, 7):
+        for size in (1, 2, 3, 8):
+            cuts = [part_of(rows, rank, size) for rank in range(size)]
+            assert [i for cut in cuts for i in range(rows)[cut]] == list(range(rows))
+            lengths = [cut.stop - cut.start for cut in cuts]
+            assert max(lengths) - min(lengths) <= 1
+    assert part(9) == slice(0, 9)
+
+
+def part_of(rows: int, rank: int, size: int) -> slice:
+    return slice(rows * rank // size, rows * (rank + 1) // size)
+
+
+def test_views_do_not_depend_on_who_makes_them() -> None:
+    pixels = torch.randint(0, 256, (5, 3, 40, 40), dtype=torch.uint8)
+    whole = random_views(pixels, 32, ViewConfig(), torch.Generator().manual_seed(3))
+    for start, stop in ((0, 2), (2, 2), (2, 5)):
+        generator = torch.Generator().manual_seed(3)
+        own = random_views(pixels[start:stop], 32, ViewConfig(), generator, total=5, start=start)
+        torch.testing.assert_close(own, whole[start:stop], rtol=0, atol=1e-5)
+
+
+def launch(size: int, args: Sequence[str]) -> list[subprocess.Popen[bytes]]:
+    """The command line in ``size`` processes, as torchrun starts them."""
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(size)}
+    path = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    return [
+        subprocess.Popen(
+            [sys.executable, "-m", "moonshelf.cli", *args],
+            env=os.environ | shared | path | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for rank in range(size)
+    ]
+
+
+def test_killed_ranks_end_the_run_and_resume_to_the_same_bytes(shop_folder: Path, tmp_path: Path) -> None:
+    """Two processes, uninterrupted; against one rank killed, then all ranks killed, then resumed."""
+    plain, killed = tmp_path / "plain", tmp_path / "killed"
+
+    def args(folder: Path) -> list[str]:
+        settings = ("max_steps=10", "checkpoint_steps=2", "evaluate_every=4")
+        return ["posttrain", str(shop_folder), "--work", str(folder), "--recipe", "smoke", "--resume"] + [
+            word for s in settings for word in ("--set", f"posttrain.loop.{s}")
+        ]
+
+    def done(folder: Path) -> int:
+        return max((r["step"] for r in read_log(folder / ".posttrain.unfinished")), default=0)
+
+    def until(folder: Path, step: int, processes: list[subprocess.Popen[bytes]]) -> None:
+        deadline = time.monotonic() + 200
+        while (
+            done(folder) < step and time.monotonic() < deadline and all(p.poll() is None for p in processes)
+        ):
+            time.sleep(0.01)
+
+    for process in (reference := launch(2, args(plain))):
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err.decode()[-2000:]
+    assert [p.args for p in reference] and out == b""  # rank 1 prints nothing
+
+    first = launch(2, args(killed))
+    until(killed, 3, first)
+    first[1].send_signal(signal.SIGKILL)
+    _, err = first[0].communicate(timeout=120)
+    assert first[0].returncode == 1
+    assert (
+        err.decode().strip().splitlines()[-1].startswith("moonshelf: another process of this run has ended")
+    )
+    first[1].communicate()
+
+    second = launch(2, args(killed))
+    until(killed, 7, second)
+    for process in second:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert done(killed) < 10, "it ended before it could be killed"
+
+    for process in launch(2, args(killed)):
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err.decode()[-2000:]
+    for name in ("posttrain/model.safetensors", "encoder/model.safetensors"):
+        assert (plain / name).read_bytes() == (killed / name).read_bytes()
+    assert [r["loss"] for r in read_log(plain / "posttrain") if r["kind"] == "train"] == [
+        r["loss"] for r in read_log(killed / "posttrain") if r["kind"] == "train"
+    ]
