@@ -78,6 +78,9 @@ class PosttrainConfig:
     category_hard: int = 0  # products of a query's category drawn as hard negatives, for every query
     actions: tuple[Action, ...] = ()  # learn from pairs of these actions alone; (): from all
     clean: tuple[Filter, ...] = ()  # filters over the pairs, in this order (shop.clean)
+    types: tuple[
+        str, ...
+    ] = ()  # typed pairs, query>product:weight, or moon (training.typed); (): as they come
     loss: Literal["info_nce", "circle"] = "info_nce"
     gamma: float = 32.0  # sharpness of the circle loss
     margin: float = 0.25  # of the circle loss

@@ -4,56 +4,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, partial
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from moonshelf.encoder import CompactEncoder, Item, collate, product_text
+from moonshelf.encoder import CompactEncoder
 from moonshelf.progress import say
 from moonshelf.shop.shop import Shop
+from moonshelf.training.batches import PairBatches, PosttrainBatch
 from moonshelf.training.chunks import encode_in_chunks
 from moonshelf.training.config import PosttrainConfig, PretrainConfig
-from moonshelf.training.distributed import in_turn, part, wait
+from moonshelf.training.distributed import in_turn, wait
 from moonshelf.training.gather import encode_together, world
-from moonshelf.training.hard import HardNegatives
 from moonshelf.training.loop import TrainResult, Validate, total_steps, train
 from moonshelf.training.losses import Relation, circle_loss, info_nce, matryoshka, nt_xent, two_sided
 from moonshelf.training.memory import ProductMemory
-from moonshelf.training.mining import load_mined, mine, mined_mark
+from moonshelf.training.mining import mine, mined_mark
 from moonshelf.training.pairs import SearchPairs
-from moonshelf.training.photos import PhotoReader
-from moonshelf.training.pretrain import Pretrain, PretrainBatch, photos_batch
+from moonshelf.training.pretrain import Pretrain
 from moonshelf.training.prior import FILE as PRIOR
 from moonshelf.training.prior import prior_vectors, similarity
-from moonshelf.training.sampler import epoch_order, grouped_batches, step_seed
-from moonshelf.training.views import random_views
 from moonshelf.types import ProductBatch
 
 _FULL_UP_TO = 1 << 22  # similarities; beyond it the losses go by tiles
-
-
-@dataclass(frozen=True, slots=True)
-class PosttrainBatch:
-    """Queries, the products they led to, and second views of the query photos for joint self-supervision.
-
-    Photos and texts are those of this process's part of the rows, numbers those of the whole batch.
-    """
-
-    queries: ProductBatch
-    rows: np.ndarray  # [B] int64, pair numbers
-    products: ProductBatch
-    product_numbers: Tensor  # [P] int64, distinct
-    kinds: dict[
-        str, Tensor
-    ]  # [P] bool each, disjoint: which products are here as what (in_batch, category, mined)
-    second: ProductBatch  # other views of the query photos; empty unless joint
-    second_of: Tensor  # [S] int64, their query
-    replay: PretrainBatch | None  # photos and texts of stage one
 
 
 class Posttrain:
@@ -84,24 +61,10 @@ class Posttrain:
             first = PretrainConfig(batch=config.replay_batch, view_size=config.view_size, view=config.view)
             self.replay = Pretrain(shops, encoder, first, seed)
         self.optim, self.loop = config.optim, config.loop
-        self._widths, self._max_tokens = encoder.widths, encoder.config.max_tokens
-        self._max_images = encoder.config.max_images
+        self._widths = encoder.widths
         self.pairs = pairs or SearchPairs(shops, actions=config.actions, clean=config.clean, seed=seed)
-        self.hard: HardNegatives | None = None
-        if config.category_hard or config.mined:
-            mined = load_mined(Path(config.mined), self.pairs) if config.mined else None
-            self.hard = HardNegatives(
-                self.pairs,
-                category=config.category_hard,
-                mined=mined,
-                mined_per_query=config.mined_per_query,
-            )
-        self._categories = self.pairs.categories.numpy()[self.pairs.product_of]
-        sizes = {config.view_size, config.final_view_size or config.view_size}
-        self._readers = {size: PhotoReader([shop.images for shop in shops], size) for size in sizes}
-        self._take = min(config.pairs or len(self.pairs), len(self.pairs))
-        self._epoch_batches = lru_cache(maxsize=2)(self._make_epoch)
-        self.steps_per_epoch = len(self._epoch_batches(0))
+        self.batches = PairBatches(self.pairs, config, encoder.config, seed, name)
+        self.steps_per_epoch = self.batches.steps_per_epoch
         self._total = total_steps(config.loop, self.steps_per_epoch)
         self._fingerprints = [shop.fingerprint for shop in shops]
         self.scale = nn.Parameter(torch.tensor(math.log(config.scale)))
@@ -114,18 +77,6 @@ class Posttrain:
         config = asdict(self.config) | {"mined": mined_mark(self.config.mined)}
         return {"shops": self._fingerprints, "seed": self.seed, "config": config, **replay}
 
-    def _make_epoch(self, epoch: int) -> list[np.ndarray]:
-        order = epoch_order(len(self.pairs), self._take, self.seed, self.name, epoch)
-        return grouped_batches(
-            self.pairs.product_of,
-            self._categories,
-            order,
-            batch=self.config.batch,
-            per_product=self.config.queries_per_product,
-            same_category=self.config.category_negatives == "same",
-            rng=np.random.default_rng(step_seed(self.seed, f"{self.name} batches", epoch)),
-        )
-
     def view_size(self, step: int) -> int:
         """Side of the views of a step: small ones are cheap to learn from, the last ones come close to use."""
         final = self.config.final_view_size
@@ -133,104 +84,10 @@ class Posttrain:
             final if final and step >= (1 - self.config.final_share) * self._total else self.config.view_size
         )
 
-    def _query_batch(
-        self, rows: np.ndarray, size: int, generator: torch.Generator
-    ) -> tuple[ProductBatch, ProductBatch, Tensor]:
-        """This process's part of the queries; second views of its photos; rows of all photos in the whole batch."""
-        view = self.config.view
-        own = part(len(rows))
-        photos = [
-            (i, (shop, image)) for i, (shop, image, _) in enumerate(self._asked(rows)) if image is not None
-        ]
-        mine = [(i, address) for i, address in photos if own.start <= i < own.stop]
-        start = sum(i < own.start for i, _ in photos)
-        pixels = self._readers[size].read([address for _, address in mine])
-        views = random_views(pixels, size, view, generator, total=len(photos), start=start)
-        texts = [text or "" for _, _, text in self._asked(rows[own])]
-        owner = torch.tensor([i - own.start for i, _ in mine], dtype=torch.int64)
-        second, others = pixels[:0], [i for i, _ in photos]
-        if self.config.self_weight > 0:
-            second = random_views(pixels, size, view, generator, total=len(photos), start=start)
-        else:
-            others = []
-        return (
-            self._with_views(texts, views, owner),
-            photos_batch(second),
-            torch.tensor(others, dtype=torch.int64),
-        )
-
-    def _asked(self, rows: np.ndarray) -> list[tuple[int, str | None, str | None]]:
-        return [self.pairs.queries[row] for row in rows.tolist()]
-
-    def _with_views(self, texts: Sequence[str], views: Tensor, owner: Tensor) -> ProductBatch:
-        """Texts (empty: none) and photo views to one batch."""
-        present = [i for i, text in enumerate(texts) if text.strip()]
-        packed = collate(
-            [Item(texts[i]) for i in present], max_tokens=self._max_tokens, size=self.config.view_size
-        )
-        ids = torch.zeros(len(texts), packed.ids.shape[1], dtype=torch.int64)
-        mask = torch.zeros_like(ids, dtype=torch.bool)
-        ids[present], mask[present] = packed.ids, packed.mask
-        return ProductBatch(len(texts), views, owner, ids, mask)
-
-    def _product_batch(self, products: np.ndarray, size: int, generator: torch.Generator) -> ProductBatch:
-        """This process's part of the products."""
-        config, own = self.config, part(len(products))
-        drop = torch.rand(len(products), generator=generator)
-        pick = torch.rand(len(products), generator=generator)
-        texts: list[str] = []
-        addresses: list[tuple[int, str]] = []
-        owner: list[int] = []
-        for i, number in enumerate(products.tolist()):
-            shop, product_id = self.pairs.products[number]
-            text = product_text(self.pairs.shops[shop].product(product_id))
-            photos = self.pairs.photos(number)[: self._max_images]
-            photo = photos[int(pick[i] * len(photos))] if photos else None
-            if photo is not None and text and drop[i] < config.modality_dropout:
-                photo, text = (photo, "") if drop[i] < config.modality_dropout / 2 else (None, text)
-            texts.append(text)
-            if photo is not None:
-                addresses.append((shop, photo))
-                owner.append(i)
-        mine = slice(sum(i < own.start for i in owner), sum(i < own.stop for i in owner))
-        pixels = self._readers[size].read(addresses[mine])
-        views = random_views(
-            pixels, size, config.product_view, generator, total=len(addresses), start=mine.start
-        )
-        at = torch.tensor(owner[mine], dtype=torch.int64) - own.start
-        return self._with_views(texts[own], views, at)
-
-    def _candidates(self, rows: np.ndarray, epoch: int, at: int) -> tuple[np.ndarray, dict[str, Tensor]]:
-        """Products of a step: those of its pairs, then hard negatives that are not among them yet."""
-        parts = {"in_batch": np.unique(self.pairs.product_of[rows])}
-        if self.hard is not None:
-            rng = np.random.default_rng(step_seed(self.seed, f"{self.name} hard", epoch, at))
-            for kind, numbers in self.hard.draw(rows, rng).items():
-                parts[kind] = np.setdiff1d(numbers, np.concatenate(list(parts.values())))
-        kind_of = np.repeat(np.arange(len(parts)), [len(part) for part in parts.values()])
-        kinds = {kind: torch.from_numpy(kind_of == i) for i, kind in enumerate(parts)}
-        return np.concatenate(list(parts.values())), kinds
-
     def prepare(self, step: int) -> PosttrainBatch:
-        """Decode and view the queries and products of a step."""
-        epoch, at = divmod(step, self.steps_per_epoch)
-        batches = self._epoch_batches(epoch)
-        rows = batches[at % len(batches)]
-        generator = torch.Generator().manual_seed(step_seed(self.seed, self.name, epoch, at))
-        size = self.view_size(step)
-        queries, second, second_of = self._query_batch(rows, size, generator)
-        products, kinds = self._candidates(rows, epoch, at)
-        product_batch = self._product_batch(products, size, generator)
-        return PosttrainBatch(
-            queries=queries,
-            rows=rows,
-            products=product_batch,
-            product_numbers=torch.from_numpy(products),
-            kinds=kinds,
-            second=second,
-            second_of=second_of,
-            replay=self.replay.prepare(step) if self.replay else None,
-        )
+        """The batch of a step, and the photos and texts of stage one that it rehearses."""
+        batch = self.batches.prepare(step, self.view_size(step))
+        return replace(batch, replay=self.replay.prepare(step)) if self.replay else batch
 
     def loss(
         self, encoder: CompactEncoder, batch: PosttrainBatch, step: int

@@ -1,0 +1,138 @@
+"""Typed pairs: which modalities the query of a pair has and which ones its product shows, in a planned mix.
+
+MOON trains on nine types (2511.11305, Table 2, weights in billions of samples). How they are interleaved is not known;
+that every batch holds the planned mix is our design.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from moonshelf.errors import InputError
+from moonshelf.progress import say
+from moonshelf.training.sampler import cycle
+
+QUERIES = ("text", "image", "title+image", "rich+image")
+SHOWS = ("rich", "image", "title+image", "rich+image")
+MOON = (
+    "text>rich:0.2",
+    "text>image:0.2",
+    "text>title+image:0.2",
+    "text>rich+image:0.5",
+    "image>image:0.2",
+    "image>title+image:0.5",
+    "image>rich+image:0.2",
+    "title+image>title+image:0.5",
+    "rich+image>rich+image:0.1",
+)
+"""Table 2 of MOON: ``query>product:weight``; rich = title, category, brand, attributes, description."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairType:
+    """One type: modality of the query, what the product shows, weight in the mix."""
+
+    query: str
+    show: str
+    weight: float
+
+    def __str__(self) -> str:
+        return f"{self.query}>{self.show}"
+
+
+def parse_types(texts: Sequence[str]) -> tuple[PairType, ...]:
+    """``query>show:weight`` each; the one word ``moon`` stands for ``MOON``.
+
+    Raises:
+        InputError: unknown modality, a weight that is no number above 0, a type twice.
+    """
+    found: list[PairType] = []
+    for text in MOON if tuple(texts) == ("moon",) else texts:
+        pair, _, weight = text.partition(":")
+        query, _, show = pair.partition(">")
+        try:
+            value = float(weight or 1)
+        except ValueError:
+            value = 0.0
+        if query not in QUERIES or show not in SHOWS or not 0 < value < float("inf"):
+            raise InputError(
+                f"{text!r} is no type of pairs",
+                mend=f"write query>product:weight with a query of {', '.join(QUERIES)} and a product that shows "
+                f"{', '.join(SHOWS)}, or moon",
+            )
+        found.append(PairType(query, show, value))
+    if len({str(t) for t in found}) < len(found):
+        raise InputError("a type of pairs is given twice", mend="give each type once")
+    return tuple(found)
+
+
+def modality(image: str | None, text: str | None) -> str:
+    """The modality of a search: photo and text together stand for ``title+image``."""
+    return "title+image" if image and text else "image" if image else "text"
+
+
+class TypedSampler:
+    """Batches of pairs in the planned mix of types: a function of (seed, step).
+
+    Every type goes through its pairs in shuffled passes of its own, so small pools come back more often. Types whose
+    modality no pair has are left out, each with a line.
+
+    Args:
+        kinds: modality of the query of each pair.
+        shows: for each pair, what its product can show (``image``: it has photos; ``rich``: it has text).
+        types: the mix.
+        batch: pairs a batch; each type gets its share of it, rounded by largest remainder.
+        seed: of the passes.
+
+    Raises:
+        InputError: no type is left, or the batch is too small to hold one pair of each.
+    """
+
+    def __init__(
+        self,
+        kinds: Sequence[str],
+        shows: Sequence[frozenset[str]],
+        types: Sequence[PairType],
+        batch: int,
+        seed: int,
+    ) -> None:
+        self.seed = seed
+        self.pools: list[tuple[PairType, np.ndarray]] = []
+        for one in types:
+            needed = (
+                {"image"} if one.show == "image" else {"rich"} if one.show == "rich" else {"image", "rich"}
+            )
+            rows = [i for i, kind in enumerate(kinds) if kind == one.query and needed <= shows[i]]
+            if rows:
+                self.pools.append((one, np.asarray(rows, dtype=np.int64)))
+            else:
+                say(f"pairs of type {one}: none in this data; the other types share its place")
+        if not self.pools:
+            raise InputError("no pair of any type that is asked for", mend="leave posttrain.types empty")
+        if batch < len(self.pools):
+            raise InputError(
+                f"a batch of {batch} cannot hold {len(self.pools)} types", mend="raise posttrain.batch"
+            )
+        weights = np.array([one.weight for one, _ in self.pools])
+        self.counts = planned(weights, batch)
+
+    def rows(self, step: int) -> tuple[np.ndarray, list[str]]:
+        """Pairs of a step and what the product of each shows."""
+        parts, shows = [], list[str]()
+        for (one, pool), count in zip(self.pools, self.counts.tolist(), strict=True):
+            parts.append(pool[cycle(len(pool), step * count, count, self.seed, f"pairs {one}")])
+            shows += [one.show] * count
+        return np.concatenate(parts), shows
+
+
+def planned(weights: np.ndarray, batch: int) -> np.ndarray:
+    """``[types]`` int64 that sum to ``batch``: one each, the rest by weight, rounded by largest remainder."""
+    exact = weights / weights.sum() * (batch - len(weights))
+    counts = np.floor(exact).astype(np.int64)
+    most = np.argsort(counts - exact, kind="stable")[: batch - len(weights) - int(counts.sum())]
+    counts[most] += 1
+    out: np.ndarray = counts + 1
+    return out

@@ -1,0 +1,89 @@
+"""Typed pairs: the planned mix in every batch, and what products show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moonshelf import progress
+from moonshelf.encoder import CompactEncoder
+from moonshelf.errors import InputError
+from moonshelf.shop.shop import Shop
+from moonshelf.training.config import LoopConfig, OptimConfig, PosttrainConfig
+from moonshelf.training.posttrain import Posttrain, posttrain
+from moonshelf.training.runlog import read_log
+from moonshelf.training.typed import TypedSampler, parse_types, planned
+
+CONFIG = PosttrainConfig(
+    batch=9,
+    view_size=64,
+    types=("image>image:1", "image>rich+image:2", "text>rich:1", "text>title+image:0.5"),
+    loop=LoopConfig(epochs=1.0, max_steps=2, evaluate_every=10),
+    optim=OptimConfig(trunk_lr=1e-5, head_lr=1e-4),
+)
+ALL = frozenset(("image", "rich"))
+
+
+@given(st.lists(st.floats(0.01, 10), min_size=1, max_size=9), st.integers(9, 300))
+def test_the_plan_fills_the_batch_by_weight(weights: list[float], batch: int) -> None:
+    counts = planned(np.array(weights), batch)
+    assert counts.sum() == batch and (counts >= 1).all()
+    exact = 1 + np.array(weights) / sum(weights) * (batch - len(weights))
+    assert (np.abs(counts - exact) < 1 + 1e-6).all()
+
+
+def test_moon_stands_for_table_2() -> None:
+    types = parse_types(["moon"])
+    assert len(types) == 9 and sum(t.weight for t in types) == pytest.approx(2.6)  # billions of samples
+    for wrong in ("text>video", "text>rich:0", "text>rich:many", "rich>text"):
+        with pytest.raises(InputError, match="no type of pairs"):
+            parse_types([wrong])
+    with pytest.raises(InputError, match="twice"):
+        parse_types(["text>rich:1", "text>rich:2"])
+
+
+def test_every_batch_holds_the_mix_and_every_pair_has_its_turn(capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = ["text"] * 6 + ["image"] * 10
+    types = parse_types(["text>rich:1", "image>image:2", "title+image>title+image:5"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(progress, "_quiet", False)
+        sampler = TypedSampler(kinds, [ALL] * 16, types, 6, 0)
+    assert "title+image>title+image: none in this data" in capsys.readouterr().err
+    seen: Counter[int] = Counter()
+    for step in range(15):
+        rows, shows = sampler.rows(step)
+        assert Counter(shows) == {"rich": 2, "image": 4}
+        assert all((row < 6) == (show == "rich") for row, show in zip(rows.tolist(), shows, strict=True))
+        seen.update(rows.tolist())
+    assert {seen[i] for i in range(6)} == {5} and {seen[i] for i in range(6, 16)} == {6}
+    assert sampler.rows(7)[0].tolist() == TypedSampler(kinds, [ALL] * 16, types, 6, 0).rows(7)[0].tolist()
+    with pytest.raises(InputError, match="cannot hold 2 types"):
+        TypedSampler(kinds, [ALL] * 16, types, 1, 0)
+    with pytest.raises(InputError, match="no pair of any type"):
+        TypedSampler(["image"] * 3, [frozenset(("rich",))] * 3, types, 6, 0)  # products without photos
+
+
+def test_products_show_what_their_type_says(shop: Shop, encoder: CompactEncoder) -> None:
+    stage = Posttrain([shop], encoder, replace(CONFIG, category_hard=1), 0)
+    batch = stage.prepare(0)
+    products, own = batch.products, batch.kinds["in_batch"]
+    photo = np.isin(np.arange(products.size), products.owner.numpy())
+    tokens = products.mask.sum(1).numpy()
+    looks = {(bool(p), bool(t)) for p, t in zip(photo[own.numpy()], tokens[own.numpy()] > 0, strict=True)}
+    assert looks == {(True, False), (True, True), (False, True)}
+    hard = ~own.numpy()
+    assert hard.any() and photo[hard].all() and (tokens[hard] > 0).all()  # hard negatives show all they have
+    titles = [shop.product(stage.pairs.products[n][1]).title for n in batch.product_numbers.tolist()]
+    assert min(tokens[tokens > 0]) < max(tokens) and all(titles)  # a title alone is shorter than all the text
+
+
+def test_a_run_with_typed_pairs(shop: Shop, encoder: CompactEncoder, tmp_path: Path) -> None:
+    posttrain(shop, encoder, tmp_path, CONFIG)
+    steps = [r for r in read_log(tmp_path) if r["kind"] == "train"]
+    assert len(steps) == 2 and all(np.isfinite(r["loss"]) for r in steps)
