@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from moonshelf.config import as_dict
 from moonshelf.encoder import CompactEncoder
-from moonshelf.recipes import recipe
+from moonshelf.recipes import check_settings, recipe
 from moonshelf.shop.shop import Shop
 from moonshelf.training.posttrain import posttrain
 from moonshelf.training.pretrain import pretrain
@@ -41,3 +43,18 @@ def test_losses_are_the_golden_ones(name: str, shop: Shop, encoder: CompactEncod
         return
     # machines round differently, and three steps at full rate spread it: half a percent, not equality
     assert found == pytest.approx(golden[name], rel=5e-3)
+
+
+def test_the_five_iterations_add_to_each_other() -> None:
+    """Each is its forerunner and a few changes; all pass the checks."""
+    steps = [recipe(f"v{i}") for i in range(1, 6)]
+    assert [c.stages for c in steps] == ["none", "pretrain", "both", "both", "all"]
+    for config in steps:
+        check_settings(config)
+    settings = [as_dict(c.posttrain) for c in steps]
+    changed = [{k for k in a if a[k] != b[k]} for a, b in pairwise(settings)]
+    assert changed[0] == set()
+    assert changed[1] == {"memory", "query_weight", "label_smoothing", "modality_dropout"}
+    assert changed[2] == {"clean", "category_hard", "mine", "memory"}
+    assert changed[3] == {"query_weight", "label_smoothing", "modality_dropout"}
+    assert all(as_dict(c.encoder) == as_dict(steps[0].encoder) for c in steps)

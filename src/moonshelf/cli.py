@@ -179,7 +179,7 @@ def _verb(
 
 def _recipe_options(parser: argparse.ArgumentParser, default: str = "laptop") -> None:
     parser.add_argument(
-        "--recipe", default=default, help="laptop, thorough, demo or smoke (default: %(default)s)"
+        "--recipe", default=default, help="laptop, thorough, demo, smoke, or v1 to v5 (default: %(default)s)"
     )
     parser.add_argument(
         "--set",

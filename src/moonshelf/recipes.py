@@ -116,7 +116,49 @@ def smoke() -> RunConfig:
     )
 
 
-RECIPES: dict[str, Callable[[], RunConfig]] = {f.__name__: f for f in (laptop, thorough, demo, smoke)}
+# The five iterations of MOON (2511.11305, 1.8) as far as they are known: the list of the paper was not found, so what
+# each step adds is our own reading. Each is the one before it and a few changes, to see which step pays on a shop.
+
+
+def v1() -> RunConfig:
+    """Iteration 1: the published towers as they are, no training."""
+    return replace(laptop(), stages="none")
+
+
+def v2() -> RunConfig:
+    """Iteration 2: v1 and self-supervision on the shop's photos and texts."""
+    return replace(v1(), stages="pretrain")
+
+
+def v3() -> RunConfig:
+    """Iteration 3: v2 and learning from searches, with in-batch negatives alone."""
+    base = v2()
+    plain = replace(base.posttrain, memory=0, query_weight=0.0, label_smoothing=0.0, modality_dropout=0.0)
+    return replace(base, stages="both", posttrain=plain)
+
+
+def v4() -> RunConfig:
+    """Iteration 4: v3 with cleaned pairs, hard negatives and a queue of past products."""
+    base = v3()
+    harder = replace(base.posttrain, clean=("spu",), category_hard=1, mine=4, memory=8192)
+    return replace(base, posttrain=harder)
+
+
+def v5() -> RunConfig:
+    """Iteration 5, all of it: v4 with smoothing, queries of one product, dropped modalities, the second posttrain."""
+    base, full = v4(), PosttrainConfig()
+    whole = replace(
+        base.posttrain,
+        query_weight=full.query_weight,
+        label_smoothing=full.label_smoothing,
+        modality_dropout=full.modality_dropout,
+    )
+    return replace(base, stages="all", posttrain=whole)
+
+
+RECIPES: dict[str, Callable[[], RunConfig]] = {
+    f.__name__: f for f in (laptop, thorough, demo, smoke, v1, v2, v3, v4, v5)
+}
 
 
 def recipe(name: str) -> RunConfig:
