@@ -1,10 +1,12 @@
 """Batches beyond memory: a batch is encoded in chunks, and chunks are encoded again when their gradient comes.
 
 Contrastive losses need all embeddings of a batch at once, but not all activations. Only the graphs of ``keep``
-chunks stay; the others are dropped after the forward pass and made again on the way back, one at a time
-(GradCache, Gao et al. 2021, by way of ``torch.utils.checkpoint``; keeping what fits is our design). The loss
-sees plain embeddings, so every loss and Matryoshka work as they are. Values and gradients are those of the whole
-batch: the random state and autocast settings of each chunk are replayed.
+chunks stay; the others are encoded without one and again on the way back, one at a time (GradCache, Gao et al. 2021;
+keeping what fits is our design). The loss sees plain embeddings, so every loss and Matryoshka work as they are.
+Values and gradients are those of the whole batch: the random state and autocast settings of each chunk are replayed.
+
+``torch.utils.checkpoint`` would do the same; its first pass builds graphs under hooks, which made a step of a small
+BERT a fifth slower than this one (docs/LOG.md, E22).
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from moonshelf.types import ProductBatch
 
@@ -46,7 +47,8 @@ def encode_in_chunks(
         keep: chunks whose activations are held, so that they are not encoded twice: as many as memory allows.
 
     Returns:
-        ``[batch.size, D]``, rows in order.
+        ``[batch.size, D]``, rows in order. Gradients reach parameters by ``backward()``; ``torch.autograd.grad`` does
+        not see those of chunks that are made again.
 
     Cost: one more forward pass for every chunk that is not kept: 1.33 times the work of plain training at
     ``keep=0`` when a backward pass costs two forward passes, 1.0 when all are kept.
@@ -57,13 +59,39 @@ def encode_in_chunks(
     if not torch.is_grad_enabled():
         return torch.cat([encode(chunk) for chunk in chunks])
 
-    def run(images: Tensor, owner: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-        return encode(ProductBatch(len(mask), images, owner, ids, mask))
-
     # the last chunks are kept: their gradients are worked off first, which frees them before anything is made again
     first_kept = len(chunks) - min(keep, len(chunks))
-    out = []
-    for i, chunk in enumerate(chunks):
-        tensors = (chunk.images, chunk.owner, chunk.ids, chunk.mask)
-        out.append(run(*tensors) if i >= first_kept else checkpoint(run, *tensors, use_reentrant=False))
-    return torch.cat(out)
+    anchor = torch.zeros((), requires_grad=True)  # what makes the outputs of the first pass part of a graph
+    return torch.cat(
+        [
+            encode(chunk) if i >= first_kept else _Again.apply(anchor, encode, chunk)  # type: ignore[no-untyped-call]
+            for i, chunk in enumerate(chunks)
+        ]
+    )
+
+
+class _Again(torch.autograd.Function):
+    """``encode(chunk)`` without a graph; on the way back with one, under the same random state and autocast."""
+
+    @staticmethod
+    def forward(ctx, anchor, encode, chunk):  # type: ignore[no-untyped-def]
+        device = chunk.ids.device
+        ctx.encode, ctx.chunk = encode, chunk
+        ctx.gpus = [device.index or torch.cuda.current_device()] if device.type == "cuda" else []
+        ctx.state = torch.get_rng_state(), [torch.cuda.get_rng_state(i) for i in ctx.gpus]
+        ctx.autocast = {
+            "device_type": device.type,
+            "dtype": torch.get_autocast_dtype(device.type),
+            "enabled": torch.is_autocast_enabled(device.type),
+        }
+        return encode(chunk)
+
+    @staticmethod
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
+        with torch.random.fork_rng(ctx.gpus), torch.enable_grad(), torch.autocast(**ctx.autocast):
+            torch.set_rng_state(ctx.state[0])
+            for gpu, state in zip(ctx.gpus, ctx.state[1], strict=True):
+                torch.cuda.set_rng_state(state, gpu)
+            rows = ctx.encode(ctx.chunk)
+        torch.autograd.backward(rows, gradient)  # adds to the gradients of the tower's parameters
+        return None, None, None
