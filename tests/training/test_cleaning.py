@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -137,6 +138,9 @@ def test_a_second_stage_with_everything(
     assert (
         all(f"clean, {name}" in said for name in ("spu", "entities", "hardest")) and "mined: 24 hard" in said
     )
+    assert [line.split(",")[1] for line in json.loads((tmp_path / "cleaning.json").read_text())] == [
+        " spu", " entities", " hardest: 12 of 12 pairs kept"
+    ]  # fmt: skip
     steps = [r for r in read_log(tmp_path) if r["kind"] == "train"]
     assert len(steps) == 2
     for record in steps:

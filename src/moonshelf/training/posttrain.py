@@ -29,6 +29,7 @@ from moonshelf.training.pretrain import Pretrain
 from moonshelf.training.prior import FILE as PRIOR
 from moonshelf.training.prior import prior_vectors, similarity
 from moonshelf.types import ProductBatch
+from moonshelf.workspace import write_json
 
 _FULL_UP_TO = 1 << 22  # similarities; beyond it the losses go by tiles
 
@@ -233,6 +234,9 @@ def posttrain(
                 say(str(mine(queries, products, pairs, path, per_query=config.mine, guard=config.mine_guard)))
             wait()
             config = replace(config, mined=str(path))
+    if pairs.cleaned and not world()[0]:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "cleaning.json", pairs.cleaned)
     stage = Posttrain(shops, encoder, config, seed, pairs, name)
     result = train(encoder, stage, folder, validate=validate, resume=resume)
     if not world()[0]:
