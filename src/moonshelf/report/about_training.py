@@ -20,13 +20,15 @@ def series(records: Sequence[dict[str, Any]], key: str) -> tuple[list[float], li
 
 
 def training_section(found: Findings) -> Html:
-    """Both stages side by side; recall shares one axis, losses have their own."""
+    """The stages side by side; recall shares one axis, losses have their own."""
     recalls = {name: series(run.val, "recall@1")[1] for name, run in found.stages.items()}
     top = max((v for values in recalls.values() for v in values), default=0.0)
     shared = (0.0, min(1.05, top * 1.18 + 0.02))
     columns = []
     for name in STAGES:
         run = found.stages.get(name)
+        if run is None and name == "posttrain2":
+            continue  # a stage that is done when asked for
         if run is None:
             columns.append(
                 tag("div", tag("h3", name), sentence(f"The stage {name} was not run.", class_="none"))
@@ -34,7 +36,7 @@ def training_section(found: Findings) -> Html:
         else:
             columns.append(tag("div", tag("h3", name), *_stage(run, shared)))
     lead = sentence(
-        "The loss is what a stage lowers; the two stages lower different losses, so their heights do not "
+        "The loss is what a stage lowers; the stages lower different losses, so their heights do not "
         "compare. Val recall@1 is measured on a small gallery that is quick to search. It chooses the "
         "weights that are kept, and does not compare with the recall of the next section."
     )
