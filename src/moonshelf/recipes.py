@@ -92,7 +92,7 @@ def demo() -> RunConfig:
             loop=LoopConfig(epochs=1.0),
         ),
         posttrain=replace(
-            base.posttrain, view_size=96, pairs=3000, loop=LoopConfig(epochs=1.75, evaluate_every=1.75)
+            base.posttrain, view_size=96, pairs=3000, loop=LoopConfig(epochs=2.25, evaluate_every=2.25)
         ),
         posttrain2=replace(base.posttrain2, view_size=96),
         evaluation=replace(
