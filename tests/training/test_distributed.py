@@ -90,15 +90,11 @@ def test_many_processes_give_the_gradients_of_one(
 def test_parts_cover_the_rows_once() -> None:
     for rows in (0, 1, 5, 7):
         for size in (1, 2, 3, 8):
-            cuts = [part_of(rows, rank, size) for rank in range(size)]
+            cuts = [part(rows, rank, size) for rank in range(size)]
             assert [i for cut in cuts for i in range(rows)[cut]] == list(range(rows))
             lengths = [cut.stop - cut.start for cut in cuts]
             assert max(lengths) - min(lengths) <= 1
     assert part(9) == slice(0, 9)
-
-
-def part_of(rows: int, rank: int, size: int) -> slice:
-    return slice(rows * rank // size, rows * (rank + 1) // size)
 
 
 def test_views_do_not_depend_on_who_makes_them() -> None:

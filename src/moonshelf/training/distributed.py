@@ -82,11 +82,13 @@ def wait() -> None:
         dist.barrier()
 
 
-def part(rows: int, rank: int | None = None) -> slice:
-    """The consecutive rows of this process; parts differ by one row at most, and may be empty."""
-    own, size = world()
-    own = own if rank is None else rank
-    return slice(rows * own // size, rows * (own + 1) // size)
+def part(rows: int, rank: int | None = None, size: int | None = None) -> slice:
+    """The consecutive rows of this process, or of ``rank`` among ``size``; parts differ by one row at most, and may be
+    empty.
+    """
+    own, all_ranks = world()
+    rank, size = own if rank is None else rank, size or all_ranks
+    return slice(rows * rank // size, rows * (rank + 1) // size)
 
 
 def agreed(value: ValueT) -> ValueT:
