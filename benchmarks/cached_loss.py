@@ -1,9 +1,11 @@
 """Encoding in chunks against sentence-transformers' cached loss: the same tower, weights, batch and loss.
 
-    pip install "moonshelf[peers]" && python benchmarks/cached_loss.py [--batch 256 1024] [--mini 32] [--keep 0 8]
+    pip install "moonshelf[peers]" && python benchmarks/cached_loss.py SHOP [--batch 256 1024] [--mini 32] [--keep 0 8]
 
-Tower: BERT of 4 layers, 128 wide, made from its config (random weights, dropout on), mean pooling; 24-word texts. A
-step is forward, backward, AdamW. Each side runs in a process of its own on one thread, in turn, `--rounds` times; the
+Tower: BERT of 4 layers, 128 wide, made from its config (random weights, dropout on), mean pooling. Pairs are titles and
+whole texts (title, brand, category, attributes) of the shop's products, as long as they are there in our tokens; the
+tokens are random. Without a shop all texts have 24. Both sides get the batch padded to its longest text. A step
+is forward, backward, AdamW. Each side runs in a process of its own on one thread, in turn, `--rounds` times; the
 figures are CPU seconds a step and the growth of the peak resident set over one step of a single chunk (median).
 `--keep` is the number of chunks whose graphs we hold instead of making them again. Gradients are compared first,
 without dropout.
@@ -27,11 +29,15 @@ from sentence_transformers.sentence_transformer.losses import CachedMultipleNega
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel
 
+from moonshelf.encoder.inputs import product_text
+from moonshelf.encoder.sentence import tokenizer
+from moonshelf.shop.shop import open_shop
 from moonshelf.training.chunks import encode_in_chunks
 from moonshelf.training.losses import Relation, info_nce
 from moonshelf.types import ProductBatch
 
 WORDS, SCALE = 24, 20.0
+VOCABULARY, MOST = 8000, 128
 
 
 class Tower(nn.Module):
@@ -42,7 +48,8 @@ class Tower(nn.Module):
         torch.manual_seed(0)
         self.bert = BertModel(
             BertConfig(
-                vocab_size=8000, hidden_size=128, num_hidden_layers=4, num_attention_heads=4, intermediate_size=512,
+                vocab_size=VOCABULARY, hidden_size=128,
+                num_hidden_layers=4, num_attention_heads=4, intermediate_size=512,
                 hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
             ),
             add_pooling_layer=False,
@@ -62,33 +69,51 @@ class Tower(nn.Module):
         return found
 
 
-def texts(batch: int) -> tuple[Tensor, Tensor]:
+def lengths(shop: Path) -> list[tuple[int, int]]:
+    """Tokens of the title and of the whole text of every product that has both."""
+    words = tokenizer()
+    products = open_shop(shop)
+    assert products.products is not None
+    found = []
+    for name in products.products["product_id"]:
+        product = products.product(name)
+        pair = tuple(len(words.ids(text, MOST)) for text in (product.title, product_text(product)))
+        found.append((pair[0], pair[1]))
+    return [pair for pair in found if all(pair)]
+
+
+def texts(batch: int, known: list[tuple[int, int]] | None) -> list[tuple[Tensor, Tensor]]:
+    """Ids and mask of both sides, padded to the longest text of the side."""
     g = torch.Generator().manual_seed(1)
-    first, second = (torch.randint(1, 8000, (batch, WORDS), generator=g) for _ in range(2))
-    return first, second
+    pairs = torch.full((batch, 2), WORDS)
+    if known:
+        pairs = torch.tensor(known)[torch.randint(0, len(known), (batch,), generator=g)]
+    out = []
+    for side in pairs.T:
+        mask = torch.arange(int(side.max())) < side[:, None]
+        out.append((torch.randint(1, VOCABULARY, mask.shape, generator=g) * mask, mask))
+    return out
 
 
-def theirs(tower: Tower, batch: int, mini: int, keep: int) -> Tensor:
+Pairs = list[tuple[Tensor, Tensor]]
+
+
+def theirs(tower: Tower, pairs: Pairs, mini: int, keep: int) -> Tensor:
     model = SentenceTransformer(modules=[tower], device="cpu")
     model.train(tower.training)
     loss = CachedMultipleNegativesRankingLoss(model, scale=SCALE, mini_batch_size=mini)
-    features = [{"input_ids": ids, "attention_mask": torch.ones_like(ids)} for ids in texts(batch)]
+    features = [{"input_ids": ids, "attention_mask": mask.long()} for ids, mask in pairs]
     value: Tensor = loss(features, torch.empty(0))
     return value
 
 
-def ours(tower: Tower, batch: int, mini: int, keep: int) -> Tensor:
+def ours(tower: Tower, pairs: Pairs, mini: int, keep: int) -> Tensor:
     empty = torch.zeros(0, 3, 1, 1), torch.zeros(0, dtype=torch.int64)
     q, c = (
-        encode_in_chunks(
-            tower.vectors,
-            ProductBatch(batch, *empty, ids, torch.ones_like(ids, dtype=torch.bool)),
-            rows=mini,
-            keep=k,
-        )
-        for ids, k in zip(texts(batch), (keep // 2, keep - keep // 2), strict=True)
+        encode_in_chunks(tower.vectors, ProductBatch(len(ids), *empty, ids, mask), rows=mini, keep=k)
+        for (ids, mask), k in zip(pairs, (keep // 2, keep - keep // 2), strict=True)
     )
-    index = torch.arange(batch)
+    index = torch.arange(len(q))
     return info_nce(q, c, Relation.from_ids(index, index), SCALE)
 
 
@@ -101,22 +126,22 @@ def peak() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
-def child(side: str, batch: int, mini: int, keep: int, precision: str, steps: int) -> None:
+def child(side: str, shop: Path | None, batch: int, mini: int, keep: int, precision: str, steps: int) -> None:
     torch.set_num_threads(1)
+    known = lengths(shop) if shop else None
+    small, whole = texts(mini, known), texts(batch, known)
     tower = Tower(0.1).train()
     optimiser = torch.optim.AdamW(tower.parameters(), lr=1e-4)
     step = partial(SIDES[side], tower, mini=mini, keep=keep)
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        loss = step(
-            batch=mini
-        )  # everything is loaded and allocated once before the clock and the scale are read
+        loss = step(small)  # everything is loaded and allocated once before the clock and the scale are read
         loss.backward()
     optimiser.step()
     optimiser.zero_grad()
     before, begun = peak(), time.process_time()
     for _ in range(steps):
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            loss = step(batch=batch)
+            loss = step(whole)
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()
@@ -125,27 +150,19 @@ def child(side: str, batch: int, mini: int, keep: int, precision: str, steps: in
 
 
 def run(arguments: argparse.Namespace, side: str, batch: int, keep: int, precision: str) -> dict[str, float]:
-    command = [
-        sys.executable,
-        __file__,
-        "--child",
-        side,
-        "--batch",
-        str(batch),
-        "--mini",
-        str(arguments.mini),
-    ]
+    command = [sys.executable, __file__, *([str(arguments.shop)] if arguments.shop else []), "--child", side]
+    command += ["--batch", str(batch), "--mini", str(arguments.mini)]
     command += ["--keep", str(keep), "--precision", precision, "--steps", str(arguments.steps)]
     found = subprocess.run(command, check=True, capture_output=True, text=True)
     value: dict[str, float] = json.loads(found.stdout.splitlines()[-1])
     return value
 
 
-def gradients_agree() -> None:
-    found = []
+def gradients_agree(shop: Path | None) -> None:
+    found, pairs = [], texts(96, lengths(shop) if shop else None)
     for side in SIDES.values():
         tower = Tower(0.0).train()
-        side(tower, 96, 32, 2).backward()
+        side(tower, pairs, 32, 2).backward()
         found.append(torch.cat([p.grad.flatten() for p in tower.parameters() if p.grad is not None]))
     print(f"gradients: relative difference {float((found[0] - found[1]).norm() / found[0].norm()):.1e}")
 
@@ -154,6 +171,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("shop", type=Path, nargs="?")
     parser.add_argument("--batch", type=int, nargs="+", default=[256, 1024])
     parser.add_argument("--mini", type=int, default=32)
     parser.add_argument("--keep", type=int, nargs="+", default=[0, 8])
@@ -163,9 +181,9 @@ def main() -> int:
     parser.add_argument("--child", choices=SIDES, help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.child:
-        child(a.child, a.batch[0], a.mini, a.keep[0], a.precision, a.steps)
+        child(a.child, a.shop, a.batch[0], a.mini, a.keep[0], a.precision, a.steps)
         return 0
-    gradients_agree()
+    gradients_agree(a.shop)
     for batch in a.batch:
         settings = [("theirs", 0, "fp32"), *(("ours", keep, "fp32") for keep in a.keep)]
         settings += [("ours", keep, "bf16") for keep in a.keep]

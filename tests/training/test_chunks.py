@@ -8,29 +8,44 @@ import torch
 from torch import nn
 
 from moonshelf.encoder import CompactEncoder, Item
-from moonshelf.training.chunks import encode_in_chunks, split
+from moonshelf.training.chunks import encode_in_chunks, split, take
 from moonshelf.training.losses import Relation, info_nce, matryoshka
 from moonshelf.types import ProductBatch
 
 
 def batch_of(encoder: CompactEncoder, n: int) -> ProductBatch:
-    """Rows with a text, a photo, two photos, or photo and text."""
+    """Rows with a text, a photo, or two photos and a text; texts of one to six words."""
     rng = np.random.default_rng(0)
 
     def photo() -> np.ndarray:
         return rng.integers(0, 256, (3, 64, 64), dtype=np.uint8)
 
-    kinds = [lambda: Item("red mug"), lambda: Item(None, (photo(),)), lambda: Item("mug", (photo(), photo()))]
-    return encoder.collate([kinds[i % 3]() for i in range(n)])
+    kinds = [
+        lambda i: Item("red mug for tea and coffee"[: 4 + 4 * i]),
+        lambda i: Item(None, (photo(),)),
+        lambda i: Item("mug", (photo(), photo())),
+    ]
+    return encoder.collate([kinds[i % 3](i) for i in range(n)])
 
 
 def test_a_split_batch_holds_every_row_once(encoder: CompactEncoder) -> None:
     batch = batch_of(encoder, 7)
-    parts = list(split(batch, 3))
+    chunks = split(batch, 3)
+    parts = [take(batch, rows) for rows in chunks]
     assert [p.size for p in parts] == [3, 3, 1]
+    assert sorted(torch.cat(chunks).tolist()) == [*range(7)]
     assert sum(len(p.images) for p in parts) == len(batch.images)
-    whole, apart = encoder.embed(batch), torch.cat([encoder.embed(p) for p in parts])
-    assert torch.allclose(whole, apart, atol=1e-5)
+    whole = encoder.embed(batch)
+    for rows, part in zip(chunks, parts, strict=True):
+        assert torch.allclose(whole[rows], encoder.embed(part), atol=1e-5)
+
+
+def test_a_chunk_is_as_wide_as_its_longest_text(encoder: CompactEncoder) -> None:
+    batch = batch_of(encoder, 9)
+    widths = [take(batch, rows).ids.shape[1] for rows in split(batch, 3)]
+    lengths = batch.mask.sum(1).sort().values
+    assert widths == [max(1, int(lengths[i])) for i in (2, 5, 8)]
+    assert widths[0] < batch.ids.shape[1] == widths[-1]
 
 
 def gradients(

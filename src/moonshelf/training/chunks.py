@@ -2,8 +2,9 @@
 
 Contrastive losses need all embeddings of a batch at once, but not all activations. Only the graphs of ``keep``
 chunks stay; the others are encoded without one and again on the way back, one at a time (GradCache, Gao et al. 2021;
-keeping what fits is our design). The loss sees plain embeddings, so every loss and Matryoshka work as they are.
-Values and gradients are those of the whole batch: the random state and autocast settings of each chunk are replayed.
+keeping what fits, and chunks of texts of like length, are our design). The loss sees plain embeddings, so every
+loss and Matryoshka work as they are. Values and gradients are those of the whole batch: the random state and
+autocast settings of each chunk are replayed.
 
 ``torch.utils.checkpoint`` would do the same; its first pass builds graphs under hooks, which made a step of a small
 BERT a fifth slower than this one (docs/LOG.md, E22).
@@ -11,7 +12,7 @@ BERT a fifth slower than this one (docs/LOG.md, E22).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -19,20 +20,27 @@ from torch import Tensor
 from moonshelf.types import ProductBatch
 
 
-def split(batch: ProductBatch, rows: int) -> Iterator[ProductBatch]:
-    """Consecutive rows of a batch, at most ``rows`` a chunk, each with its own photos."""
-    for start in range(0, batch.size, rows):
-        stop = min(start + rows, batch.size)
-        first, last = torch.searchsorted(
-            batch.owner, torch.tensor([start, stop], device=batch.owner.device)
-        ).tolist()
-        yield ProductBatch(
-            stop - start,
-            batch.images[first:last],
-            batch.owner[first:last] - start,
-            batch.ids[start:stop],
-            batch.mask[start:stop],
-        )
+def split(batch: ProductBatch, rows: int) -> list[Tensor]:
+    """Row numbers of each chunk, at most ``rows`` a chunk; texts of like length lie together, the longest last.
+
+    A chunk is as wide as its longest text, so a batch of mixed titles has less to compute than padded as a whole.
+    """
+    order = torch.argsort(batch.mask.sum(1), stable=True)
+    return [chosen.sort().values for chosen in torch.split(order, rows)]
+
+
+def take(batch: ProductBatch, rows: Tensor) -> ProductBatch:
+    """The rows (ascending numbers) of a batch with their photos, their texts no wider than the longest of them."""
+    place = torch.full((batch.size,), -1, device=batch.owner.device)
+    place[rows] = torch.arange(len(rows), device=place.device)
+    owner = place[batch.owner]
+    there = owner >= 0
+    mask = batch.mask[rows]
+    used = mask.any(0).nonzero()
+    width = int(used[-1]) + 1 if len(used) else 1
+    return ProductBatch(
+        len(rows), batch.images[there], owner[there], batch.ids[rows, :width], mask[:, :width]
+    )
 
 
 def encode_in_chunks(
@@ -55,28 +63,28 @@ def encode_in_chunks(
     """
     if not rows or batch.size <= rows:
         return encode(batch)
-    chunks = list(split(batch, rows))
-    if not torch.is_grad_enabled():
-        return torch.cat([encode(chunk) for chunk in chunks])
-
+    chunks = split(batch, rows)
     # the last chunks are kept: their gradients are worked off first, which frees them before anything is made again
     first_kept = len(chunks) - min(keep, len(chunks))
+    if not torch.is_grad_enabled():
+        first_kept = 0
     anchor = torch.zeros((), requires_grad=True)  # what makes the outputs of the first pass part of a graph
-    return torch.cat(
-        [
-            encode(chunk) if i >= first_kept else _Again.apply(anchor, encode, chunk)  # type: ignore[no-untyped-call]
-            for i, chunk in enumerate(chunks)
-        ]
-    )
+    parts = [
+        encode(take(batch, chosen)) if i >= first_kept else _Again.apply(anchor, encode, batch, chosen)  # type: ignore[no-untyped-call]
+        for i, chosen in enumerate(chunks)
+    ]
+    return torch.cat(parts)[torch.argsort(torch.cat(chunks))]
 
 
 class _Again(torch.autograd.Function):
-    """``encode(chunk)`` without a graph; on the way back with one, under the same random state and autocast."""
+    """``encode(take(batch, rows))`` without a graph; then with one, and the same random state and autocast."""
 
     @staticmethod
-    def forward(ctx, anchor, encode, chunk):  # type: ignore[no-untyped-def]
-        device = chunk.ids.device
-        ctx.encode, ctx.chunk = encode, chunk
+    def forward(ctx, anchor, encode, batch, rows):  # type: ignore[no-untyped-def]
+        device = batch.ids.device
+        ctx.again = lambda: encode(
+            take(batch, rows)
+        )  # the pixels of a chunk are cut out twice, not held twice
         ctx.gpus = [device.index or torch.cuda.current_device()] if device.type == "cuda" else []
         ctx.state = torch.get_rng_state(), [torch.cuda.get_rng_state(i) for i in ctx.gpus]
         ctx.autocast = {
@@ -84,7 +92,7 @@ class _Again(torch.autograd.Function):
             "dtype": torch.get_autocast_dtype(device.type),
             "enabled": torch.is_autocast_enabled(device.type),
         }
-        return encode(chunk)
+        return ctx.again()
 
     @staticmethod
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
@@ -92,6 +100,6 @@ class _Again(torch.autograd.Function):
             torch.set_rng_state(ctx.state[0])
             for gpu, state in zip(ctx.gpus, ctx.state[1], strict=True):
                 torch.cuda.set_rng_state(state, gpu)
-            rows = ctx.encode(ctx.chunk)
+            rows = ctx.again()
         torch.autograd.backward(rows, gradient)  # adds to the gradients of the tower's parameters
-        return None, None, None
+        return None, None, None, None
