@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from moonshelf.encoder import CompactEncoder, Item
+from moonshelf.encoder.inputs import LENGTH_STEP, collate
 from moonshelf.training.chunks import encode_in_chunks, split, take
 from moonshelf.training.losses import Relation, info_nce, matryoshka
 from moonshelf.types import ProductBatch
@@ -41,11 +42,14 @@ def test_a_split_batch_holds_every_row_once(encoder: CompactEncoder) -> None:
 
 
 def test_a_chunk_is_as_wide_as_its_longest_text(encoder: CompactEncoder) -> None:
-    batch = batch_of(encoder, 9)
-    widths = [take(batch, rows).ids.shape[1] for rows in split(batch, 3)]
+    words = [1, 30, 2, 4, 28, 9, 1, 20, 26]
+    batch = collate([Item(" ".join(["mug"] * n)) for n in words], max_tokens=64)
     lengths = batch.mask.sum(1).sort().values
-    assert widths == [max(1, int(lengths[i])) for i in (2, 5, 8)]
-    assert widths[0] < batch.ids.shape[1] == widths[-1]
+    for rows, longest in zip(split(batch, 3), (2, 5, 8), strict=True):
+        part = take(batch, rows)
+        assert part.ids.shape[1] == -(-int(lengths[longest]) // LENGTH_STEP) * LENGTH_STEP
+        assert torch.equal(part.ids.sum(1), batch.ids[rows].sum(1))
+    assert take(batch, split(batch, 3)[0]).ids.shape[1] < batch.ids.shape[1]
 
 
 def gradients(

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moonshelf import progress
-from moonshelf.encoder import CompactEncoder
+from moonshelf.encoder import CompactEncoder, product_text
+from moonshelf.encoder.sentence import tokenizer
 from moonshelf.errors import InputError
 from moonshelf.shop.shop import Shop
 from moonshelf.training.config import LoopConfig, OptimConfig, PosttrainConfig
@@ -72,15 +73,27 @@ def test_every_batch_holds_the_mix_and_every_pair_has_its_turn(capsys: pytest.Ca
 def test_products_show_what_their_type_says(shop: Shop, encoder: CompactEncoder) -> None:
     stage = Posttrain([shop], encoder, replace(CONFIG, category_hard=1), 0)
     batch = stage.prepare(0)
-    products, own = batch.products, batch.kinds["in_batch"]
-    photo = np.isin(np.arange(products.size), products.owner.numpy())
-    tokens = products.mask.sum(1).numpy()
-    looks = {(bool(p), bool(t)) for p, t in zip(photo[own.numpy()], tokens[own.numpy()] > 0, strict=True)}
-    assert looks == {(True, False), (True, True), (False, True)}
-    hard = ~own.numpy()
-    assert hard.any() and photo[hard].all() and (tokens[hard] > 0).all()  # hard negatives show all they have
-    titles = [shop.product(stage.pairs.products[n][1]).title for n in batch.product_numbers.tolist()]
-    assert min(tokens[tokens > 0]) < max(tokens) and all(titles)  # a title alone is shorter than all the text
+    products, own = batch.products, batch.kinds["in_batch"].tolist()
+    looks: dict[bool, set[tuple[bool, str]]] = {True: set(), False: set()}
+    for i, number in enumerate(batch.product_numbers.tolist()):
+        product = shop.product(stage.pairs.products[number][1])
+        shown = tuple(products.ids[i][products.mask[i]].tolist())
+        said = {(): "nothing"} | {
+            tokenizer().ids(text, encoder.config.max_tokens): name
+            for text, name in ((product_text(product), "all"), (product.title, "title"))
+        }
+        looks[own[i]].add((i in products.owner.tolist(), said[shown]))
+    assert looks[True] == {(True, "nothing"), (True, "all"), (True, "title"), (False, "all")}
+    assert (
+        looks[False] and looks[False] <= looks[True]
+    )  # a hard negative is shown as the products of the pairs are
+
+
+def test_hard_negatives_of_photo_pairs_show_no_text(shop: Shop, encoder: CompactEncoder) -> None:
+    stage = Posttrain([shop], encoder, replace(CONFIG, category_hard=1, types=("image>image:1",)), 0)
+    batch = stage.prepare(0)
+    assert not batch.kinds["in_batch"].all()
+    assert not batch.products.mask.any() and batch.products.owner.tolist() == [*range(batch.products.size)]
 
 
 def test_a_run_with_typed_pairs(shop: Shop, encoder: CompactEncoder, tmp_path: Path) -> None:

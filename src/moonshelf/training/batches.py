@@ -20,7 +20,7 @@ from moonshelf.training.pairs import SearchPairs
 from moonshelf.training.photos import PhotoReader
 from moonshelf.training.pretrain import PretrainBatch, photos_batch
 from moonshelf.training.sampler import epoch_order, grouped_batches, step_seed
-from moonshelf.training.typed import SHOWS, TypedSampler, modality, parse_types
+from moonshelf.training.typed import SHOWS, TypedSampler, modality, needed, parse_types
 from moonshelf.training.views import random_views
 from moonshelf.types import ProductBatch
 
@@ -176,7 +176,8 @@ class PairBatches:
     ) -> tuple[np.ndarray, list[str], dict[str, Tensor]]:
         """Products of a step: those of its pairs, then hard negatives that are not among them yet.
 
-        With typed pairs a product stands there once for everything it shows; hard negatives show all they have.
+        With typed pairs a product stands there once for everything it shows. A hard negative shows what the product of
+        one of the pairs does, drawn at random: were it shown in full, its text would give it away beside photos alone.
         """
         own = self.pairs.product_of[rows]
         codes = np.array([SHOWS.index(show) for show in shows] or [0] * len(own), dtype=np.int64)
@@ -186,10 +187,15 @@ class PairBatches:
             rng = np.random.default_rng(step_seed(self.seed, f"{self.name} hard", epoch, at))
             for kind, numbers in self.hard.draw(rows, rng).items():
                 parts[kind] = np.setdiff1d(numbers, np.concatenate(list(parts.values())))
-                shown += ["rich+image"] * len(parts[kind])
+                shown += [self._shown(number, shows, rng) for number in parts[kind].tolist()]
         kind_of = np.repeat(np.arange(len(parts)), [len(numbers) for numbers in parts.values()])
         kinds = {kind: torch.from_numpy(kind_of == i) for i, kind in enumerate(parts)}
         return np.concatenate(list(parts.values())), shown if shows else [], kinds
+
+    def _shown(self, number: int, shows: Sequence[str], rng: np.random.Generator) -> str:
+        has = self._can_show(number) if shows else frozenset[str]()
+        able = [show for show in shows if needed(show) <= has]
+        return able[int(rng.integers(len(able)))] if able else "rich+image"
 
     def prepare(self, step: int, size: int) -> PosttrainBatch:
         """Decode and view the queries and products of a step.

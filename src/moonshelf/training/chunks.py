@@ -17,6 +17,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from moonshelf.encoder.inputs import LENGTH_STEP
 from moonshelf.types import ProductBatch
 
 
@@ -37,7 +38,10 @@ def take(batch: ProductBatch, rows: Tensor) -> ProductBatch:
     there = owner >= 0
     mask = batch.mask[rows]
     used = mask.any(0).nonzero()
-    width = int(used[-1]) + 1 if len(used) else 1
+    longest = int(used[-1]) + 1 if len(used) else 0
+    width = (
+        -(-longest // LENGTH_STEP) * LENGTH_STEP
+    )  # few shapes, as in ``collate``; a slice ends with the batch
     return ProductBatch(
         len(rows), batch.images[there], owner[there], batch.ids[rows, :width], mask[:, :width]
     )

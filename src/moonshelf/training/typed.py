@@ -74,6 +74,11 @@ def modality(image: str | None, text: str | None) -> str:
     return "title+image" if image and text else "image" if image else "text"
 
 
+def needed(show: str) -> frozenset[str]:
+    """What a product must have to be shown so."""
+    return frozenset(("image", "rich") if show not in ("image", "rich") else (show,))
+
+
 class TypedSampler:
     """Batches of pairs in the planned mix of types: a function of (seed, step).
 
@@ -102,10 +107,7 @@ class TypedSampler:
         self.seed = seed
         self.pools: list[tuple[PairType, np.ndarray]] = []
         for one in types:
-            needed = (
-                {"image"} if one.show == "image" else {"rich"} if one.show == "rich" else {"image", "rich"}
-            )
-            rows = [i for i, kind in enumerate(kinds) if kind == one.query and needed <= shows[i]]
+            rows = [i for i, kind in enumerate(kinds) if kind == one.query and needed(one.show) <= shows[i]]
             if rows:
                 self.pools.append((one, np.asarray(rows, dtype=np.int64)))
             else:
