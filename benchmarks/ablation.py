@@ -29,7 +29,7 @@ from moonshelf import commands, pipeline, workspace
 from moonshelf.encoder import load_encoder
 from moonshelf.errors import InputError
 from moonshelf.evaluation.image_search import search_recall
-from moonshelf.evaluation.metrics import hits_at, mean_interval, paired_difference
+from moonshelf.evaluation.metrics import bootstrap_interval, hits_at, paired_difference
 from moonshelf.evaluation.result import OURS
 from moonshelf.recipes import RunConfig
 from moonshelf.shop.shop import Shop, open_shop
@@ -153,7 +153,7 @@ def main() -> int:
                 for h, b in zip(hits[name], hits["base"], strict=True)
             ]
             print(
-                f"  {name:<24} {mean_interval(mean, seed=0)}  {paired_difference(mean, base, seed=0)}  "
+                f"  {name:<24} {bootstrap_interval(mean, seed=0)}  {paired_difference(mean, base, seed=0)}  "
                 f"seeds {' '.join(f'{d:+.3f}' for d in apart)}"
             )
     return 0

@@ -197,3 +197,16 @@ def test_shops_that_lend_photos_are_fetched_too(server: Server, raw_shop: Path, 
     assert len(refused.images) == 1 and server.asked == []
     [lent] = open_extra([raw_shop], shop, "any")
     assert len(lent.images) == 2
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("http://пример.рф:8080/a b.jpg?c=я", "http://xn--e1afmkfd.xn--p1ai:8080/a%20b.jpg?c=%D1%8F"),
+        ("https://пример.рф/x.jpg", "https://xn--e1afmkfd.xn--p1ai/x.jpg"),
+        ("http://name:pass@пример.рф/x.jpg", "http://name:pass@xn--e1afmkfd.xn--p1ai/x.jpg"),
+        ("http://[::1]:80/%20x.jpg", "http://[::1]:80/%20x.jpg"),
+    ],
+)
+def test_an_address_in_any_script_travels_in_ascii(written: str, sent: str) -> None:
+    assert fetch._plain(written) == sent

@@ -18,14 +18,21 @@ VALUE = st.text(st.sampled_from('ab",\n 鞋'), max_size=6)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(st.lists(st.lists(VALUE, min_size=2, max_size=2), max_size=5), st.booleans())
+@given(
+    st.lists(st.lists(VALUE, min_size=2, max_size=2), max_size=5),
+    st.booleans(),
+    st.integers(0, 2),
+    st.booleans(),
+)
 def test_what_a_writer_wrote_passes_and_one_more_quote_does_not(
-    tmp_path: Path, rows: list[list[str]], mark: bool
+    tmp_path: Path, rows: list[list[str]], mark: bool, inches: int, names: bool
 ) -> None:
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows(rows)
+    csv.writer(out, lineterminator="\n").writerows([*([["x", "y"]] if names else []), *rows])
     path = tmp_path / "t.csv"
-    text = ("\ufeff" if mark else "") + "x,y\n" + out.getvalue()
+    text = (
+        ("\ufeff" if mark else "") + out.getvalue() + 'a,27" wide\n' * inches
+    )  # text, so no count of quotes helps
     path.write_text(text, encoding="utf-8")
     check_quotes(path)
     path.write_text(text + 'a,"never closed\nb,c\n', encoding="utf-8")

@@ -73,3 +73,19 @@ def test_a_kill_between_the_two_renames_leaves_the_one_before(tmp_path: Path) ->
     assert found is not None and found.step == 2
     drop_checkpoints(tmp_path)
     assert not has_checkpoint(tmp_path) and load_checkpoint(tmp_path, "k") is None
+
+
+def test_a_damaged_checkpoint_never_takes_the_place_of_the_whole_one(tmp_path: Path) -> None:
+    for step in (2, 4):
+        save_checkpoint(at_step(step), tmp_path)
+    torn = (tmp_path / FILE).read_bytes()[:-40]
+    for _ in range(2):  # the second run after it is torn, too
+        (tmp_path / FILE).write_bytes(torn)
+        found = load_checkpoint(tmp_path, "k")
+        assert found is not None and found.step == 2
+    save_checkpoint(at_step(3), tmp_path)
+    (tmp_path / FILE).write_bytes(torn)
+    found = load_checkpoint(tmp_path, "k")
+    assert found is not None and found.step == 2
+    drop_checkpoints(tmp_path)
+    assert not any(tmp_path.iterdir())

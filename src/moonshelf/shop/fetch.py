@@ -132,8 +132,14 @@ def _plain(address: str) -> str:
     """An address as it travels: other scripts and spaces encoded, what is encoded already left alone."""
     parts = urllib.parse.urlsplit(address.strip())
     path, query = (urllib.parse.quote(part, safe="/%:@!$&'()*+,;=~?") for part in (parts.path, parts.query))
-    host = parts.netloc if parts.netloc.isascii() else parts.netloc.encode("idna").decode()
-    return urllib.parse.urlunsplit((parts.scheme, host, path, query, ""))
+    place = parts.netloc
+    if not place.isascii():
+        user, at, host_port = place.rpartition("@")
+        host, colon, port = host_port.partition(
+            ":"
+        )  # only a name can be in another script, never an IPv6 address
+        place = urllib.parse.quote(user, safe=":%") + at + host.encode("idna").decode() + colon + port
+    return urllib.parse.urlunsplit((parts.scheme, place, path, query, ""))
 
 
 def _body(answer: http.client.HTTPResponse, limit: int, deadline: float) -> bytes:

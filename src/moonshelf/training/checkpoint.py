@@ -6,6 +6,7 @@ kept: disks and file systems do lose what was said to be written, and then the r
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import zipfile
@@ -22,6 +23,7 @@ from moonshelf.workspace import full_disk
 
 FILE = "checkpoint.pt"
 BEFORE = "checkpoint.before.pt"
+DAMAGED = "checkpoint.damaged.pt"
 
 
 @dataclass(slots=True)
@@ -78,7 +80,7 @@ def has_checkpoint(folder: Path) -> bool:
 
 def drop_checkpoints(folder: Path) -> None:
     """Remove them, for a new start or after the end."""
-    for name in (FILE, BEFORE):
+    for name in (FILE, BEFORE, DAMAGED):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -117,4 +119,8 @@ def load_checkpoint(folder: Path, config_key: str) -> Checkpoint | None:
         )
     if damaged is not None:
         say(f"{folder / FILE}: damaged; going on from the checkpoint before it, step {found.step}")
+        with contextlib.suppress(FileNotFoundError):  # another process has done it
+            (folder / FILE).replace(
+                folder / DAMAGED
+            )  # or the next save would put it in the place of the whole one
     return found
