@@ -31,8 +31,6 @@ from moonshelf.training.prior import prior_vectors, similarity
 from moonshelf.types import ProductBatch
 from moonshelf.workspace import write_json
 
-_FULL_UP_TO = 1 << 22  # similarities; beyond it the losses go by tiles
-
 
 class Posttrain:
     """The stage: InfoNCE both ways between queries and products, and among queries of one product.
@@ -157,21 +155,13 @@ class Posttrain:
         """``[2]``: query to product, product to query. Past vectors stand against queries alone."""
         config = self.config
         guard = config.guard if config.guard >= 0 else None
-        tiled = led.shape[0] * led.shape[1] > _FULL_UP_TO
         if config.loss == "info_nce":
             smoothing = config.label_smoothing
             return torch.stack(
-                two_sided(
-                    queries, products, led, scale, bank=bank, smoothing=smoothing, guard=guard, tiled=tiled
-                )
+                two_sided(queries, products, led, scale, bank=bank, smoothing=smoothing, guard=guard)
             )
         asked = led.columns(0, len(products)).T
-        shape: dict[str, Any] = {
-            "gamma": config.gamma,
-            "margin": config.margin,
-            "guard": guard,
-            "tiled": tiled,
-        }
+        shape: dict[str, Any] = {"gamma": config.gamma, "margin": config.margin, "guard": guard}
         there = circle_loss(queries, products, led, bank=bank, **shape)
         return torch.stack((there, circle_loss(products, queries, asked, **shape)))
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from moonshelf.training.losses import Relation, circle_loss, info_nce, sigmoid_loss
+from moonshelf.training.losses import Relation, circle_loss, info_nce, sigmoid_loss, two_sided
 
 
 def vectors(n: int, seed: int) -> torch.Tensor:
@@ -68,6 +68,26 @@ def test_grades_weigh_positives_and_weights_weigh_queries() -> None:
     assert torch.allclose(weighted, ((alone[0] + alone[1]) / 2 + 4 * alone[2]) / 5)
 
 
+def test_the_way_back_weighs_pairs_by_grade_and_query() -> None:
+    q, c = vectors(3, 7), vectors(4, 8)
+    positive = torch.tensor(
+        [[True, True, False, False], [False, True, False, True], [False, False, True, False]]
+    )
+    relation = Relation.from_masks(positive, ~positive)
+    weights, grades = (
+        torch.tensor([2.0, 1.0, 0.5]),
+        torch.tensor([1.0, 3.0, 1.0, 4.0, 2.0]),
+    )  # pairs: row by row
+    there, back = two_sided(q, c, relation, 5.0, weights=weights, grades=grades)
+    assert torch.allclose(there, info_nce(q, c, relation, 5.0, weights=weights, grades=grades))
+    # by hand: candidate 1 belongs to query 0 (grade 3, weight 2) and query 1 (grade 1, weight 1)
+    asked = torch.tensor([2.0, 1.5, 0.5, 1.0])
+    pairs = torch.tensor([1.0 * 2, 3.0 * 2, 1.0 * 1, 2.0 * 0.5, 4.0 * 1])  # by candidate
+    assert torch.allclose(back, info_nce(c, q, relation.T, 5.0, weights=asked, grades=pairs))
+    plain = two_sided(q, c, relation, 5.0)
+    assert torch.allclose(plain[1], info_nce(c, q, relation.T, 5.0)) and not torch.allclose(back, plain[1])
+
+
 def test_the_guard_leaves_out_negatives_more_alike_than_the_positive() -> None:
     q = torch.tensor([[1.0, 0.0]])
     c = torch.tensor([[0.8, 0.6], [0.99, 0.14], [0.0, 1.0]])  # positive, a twin of the query, a true negative
@@ -76,6 +96,15 @@ def test_the_guard_leaves_out_negatives_more_alike_than_the_positive() -> None:
     without = info_nce(q, c, Relation.from_masks(own, torch.tensor([[False, False, True]])), 10.0)
     assert torch.allclose(guarded, without)
     assert info_nce(q, c, Relation.from_masks(own, ~own), 10.0, guard=0.5) > guarded
+
+
+def test_the_guard_of_the_sigmoid_loss() -> None:
+    q = torch.tensor([[1.0, 0.0]])
+    c = torch.tensor([[0.8, 0.6], [0.99, 0.14], [0.0, 1.0]])
+    own = torch.tensor([[True, False, False]])
+    guarded = sigmoid_loss(q, c, Relation.from_masks(own, ~own), 10.0, -5.0, guard=0.1)
+    without = sigmoid_loss(q, c, Relation.from_masks(own, torch.tensor([[False, False, True]])), 10.0, -5.0)
+    assert torch.allclose(guarded, without)
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from moonshelf.training.losses import Relation, circle_loss, info_nce, sigmoid_loss, two_sided
+from moonshelf.training.losses.lse import TILE, tile_for
 
 
 def problem(seed: int, b: int, c: int, m: int) -> dict[str, Any]:
@@ -39,11 +40,15 @@ LOSSES: dict[str, Callable[..., Tensor]] = {
         grades=torch.arange(1.0, p["relation"].positive.shape[1] + 1),
     ),
     "two_sided": lambda q, k, p, s, t: sum(two_sided(q, k, p["relation"], s, bank=p["bank"], tiled=t)),  # type: ignore
+    "two_sided weighted": lambda q, k, p, s, t: sum(two_sided(  # type: ignore
+        q, k, p["relation"], s, bank=p["bank"], weights=p["weights"], smoothing=0.1, guard=0.2, tiled=t,
+        grades=torch.arange(1.0, p["relation"].positive.shape[1] + 1),
+    )),
     "circle": lambda q, k, p, s, t: circle_loss(
         q, k, p["relation"], gamma=s, bank=p["bank"], weights=p["weights"], guard=0.3, tiled=t
     ),
     "sigmoid": lambda q, k, p, s, t: sigmoid_loss(
-        q, k, p["relation"].columns(0, len(k)), s, -s.detach(), weights=p["weights"], tiled=t
+        q, k, p["relation"], s, -s.detach(), bank=p["bank"], weights=p["weights"], guard=0.2, tiled=t
     ),
 }  # fmt: skip
 
@@ -101,6 +106,35 @@ def test_circle_gradients_hold_its_factors_fixed() -> None:
         assert k.grad is not None
         along = torch.stack((-angles.sin(), angles.cos()), dim=1)  # ds/dangle = -sin(angle)
         torch.testing.assert_close((k.grad * along).sum(1), expected * -angles.sin())
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_tiles_in_float32_are_within_a_hundred_thousandth(name: str) -> None:
+    g = torch.Generator().manual_seed(0)
+    ids, past = torch.arange(150), torch.randint(0, 400, (300,), generator=g)
+    relation = Relation.from_ids(ids, torch.cat((ids, past)), ids // 2, torch.cat((ids, past)) // 2)
+    p = {
+        "relation": relation,
+        "bank": torch.randn(300, 64, generator=g),
+        "weights": torch.rand(150, generator=g),
+    }
+    base = torch.randn(2, 150, 64, generator=g)
+    found = []
+    for tiled in (False, (64, 100)):
+        q, k = (x.clone().requires_grad_() for x in base)
+        scale = torch.tensor(20.0, requires_grad=True)
+        loss = LOSSES[name](q, k, p, scale, tiled)
+        loss.backward()
+        found.append([loss.detach(), q.grad, k.grad, scale.grad])
+    for full, tiles in zip(*found, strict=True):
+        assert full is not None and tiles is not None
+        assert float((tiles - full).norm() / full.norm()) < 1e-5
+
+
+def test_the_form_is_chosen_by_size() -> None:
+    assert tile_for(None, (2048, 2048)) is None and tile_for(None, (2048, 2049)) == TILE
+    assert tile_for(True, (1, 1)) == TILE and tile_for(False, (10**6, 10**6)) is None
+    assert tile_for((3, 4), (1, 1)) == (3, 4)
 
 
 def test_a_bank_gets_no_gradient_and_counts_like_candidates() -> None:

@@ -21,7 +21,7 @@ def circle_loss(
     bank: Tensor | None = None,
     weights: Tensor | None = None,
     guard: float | None = None,
-    tiled: bool | Tile = False,
+    tiled: bool | Tile | None = None,
 ) -> Tensor:
     """``L_i = log(1 + sum_n exp(gamma a_n (s_n - m)) * sum_p exp(-gamma a_p (s_p - (1 - m))))``.
 
@@ -38,6 +38,8 @@ def circle_loss(
 
     Returns:
         Weighted mean over the queries that have a positive and a negative; zero (with gradient) if none has.
+
+    Cost: as ``info_nce``.
     """
     with torch.autocast(queries.device.type, enabled=False):
         a, b, past = units(queries, candidates, bank, relation)

@@ -24,6 +24,8 @@ LOW = -1e30
 Tile = tuple[int, int]
 TILE: Tile = (1024, 2048)
 """Rows and columns of a tile: 8 MB of float32."""
+FULL_UP_TO = 1 << 22
+"""Similarities that are held as one matrix unless a form is asked for; the tiles win beyond it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +86,23 @@ def lse_tiled(queries: Tensor, candidates: Tensor, over: Negatives, tile: Tile =
     return out
 
 
-def lse_over(tiled: bool | Tile) -> Callable[..., Tensor]:
-    """The form to use: False full, True tiled, or tiles of this size."""
+def tile_for(tiled: bool | Tile | None, shape: tuple[int, int]) -> Tile | None:
+    """The tile of the form to use, None for the full one.
+
+    Args:
+        tiled: False full, True tiled, a pair of numbers its rows and columns, None by size.
+        shape: queries and candidates.
+    """
     if isinstance(tiled, tuple):
-        return partial(lse_tiled, tile=tiled)
-    return lse_tiled if tiled else lse_full
+        return tiled
+    wanted = shape[0] * shape[1] > FULL_UP_TO if tiled is None else tiled
+    return TILE if wanted else None
+
+
+def lse_over(tiled: bool | Tile | None, shape: tuple[int, int]) -> Callable[..., Tensor]:
+    """``lse_full`` or ``lse_tiled``, see ``tile_for``."""
+    tile = tile_for(tiled, shape)
+    return lse_full if tile is None else partial(lse_tiled, tile=tile)
 
 
 class Blocks:

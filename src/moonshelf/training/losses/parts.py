@@ -48,11 +48,11 @@ def over_negatives(
     scale: Tensor,
     *,
     limit: Tensor | None,
-    tiled: bool | Tile,
+    tiled: bool | Tile | None,
     margin: float | None = None,
 ) -> Tensor:
     """``[B]`` log-sum-exp over all negatives, fresh and past; ``LOW`` where a row has none."""
-    lse, curve, fresh = lse_over(tiled), Curve(margin), len(b)
+    lse, curve, fresh = lse_over(tiled, relation.shape), Curve(margin), len(b)
     own = lse(a, b, Negatives(relation.columns(0, fresh), scale, limit, curve))
     if past is None:
         return own

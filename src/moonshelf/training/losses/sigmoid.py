@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from moonshelf.training.losses.lse import TILE, Blocks, Tile
-from moonshelf.training.losses.parts import units
+from moonshelf.training.losses.lse import Blocks, Tile, tile_for
+from moonshelf.training.losses.parts import best_of, positive_cosines, units
 from moonshelf.training.losses.relation import Relation
 
 
@@ -18,33 +18,42 @@ def sigmoid_loss(
     scale: Tensor | float,
     bias: Tensor | float,
     *,
+    bank: Tensor | None = None,
     weights: Tensor | None = None,
-    tiled: bool | Tile = False,
+    guard: float | None = None,
+    tiled: bool | Tile | None = None,
 ) -> Tensor:
     """``-sum_ij w_i log sigmoid(z_ij (scale cos_ij + bias)) / sum_i w_i``, z = 1 for positives, -1 for negatives.
 
     SigLIP (Zhai et al. 2023); SigLIP starts at ``scale = 10, bias = -10``. Pairs that are neither take no part.
     Use it when a query has many positives, or batches are small; it has no temperature that the batch size shifts.
+    Not to compare losses between batch sizes: it is a sum over pairs, so more negatives make it larger.
 
     Args:
-        queries, candidates, relation, weights, tiled: as in ``info_nce``.
+        queries, candidates, relation, bank, weights, guard, tiled: as in ``info_nce``.
         scale, bias: scalars; tensors are learned.
+
+    Returns:
+        The sum over pairs by the sum of weights, a scalar; queries without a pair add nothing.
 
     Cost: as ``info_nce``; the tiled form computes its gradients on the way forward, nothing twice.
     """
     with torch.autocast(queries.device.type, enabled=False):
-        a, b, _ = units(queries, candidates, None, relation)
+        a, b, past = units(queries, candidates, bank, relation)
         scale, bias = (torch.as_tensor(x, dtype=a.dtype, device=a.device) for x in (scale, bias))
         weight = a.new_ones(len(a)) if weights is None else weights.to(a)
-        i, j = relation.positive
-        right = (weight[i] * F.softplus(-(scale * (a[i] * b[j]).sum(-1) + bias))).sum()
-        if tiled:
-            wrong: Tensor = _Tiled.apply(
-                a, b, scale, bias, weight, relation, TILE if tiled is True else tiled
-            )  # type: ignore[no-untyped-call]
+        i, cosine = positive_cosines(a, b, past, relation)
+        right = (weight[i] * F.softplus(-(scale * cosine + bias))).sum()
+        limit = None if guard is None else best_of(cosine.detach(), i, len(a)) + guard
+        tile = tile_for(tiled, relation.shape)
+        rows = b if past is None else torch.cat((b, past))
+        if tile is not None:
+            wrong: Tensor = _Tiled.apply(a, rows, scale, bias, weight, relation, limit, tile)  # type: ignore[no-untyped-call]
         else:
-            each = F.softplus(scale * (a @ b.T) + bias)
-            wrong = (weight[:, None] * each.masked_fill(~relation.negatives(), 0)).sum()
+            cosines, negative = a @ rows.T, relation.negatives()
+            if limit is not None:
+                negative &= cosines.detach() <= limit[:, None]
+            wrong = (weight[:, None] * F.softplus(scale * cosines + bias).masked_fill(~negative, 0)).sum()
         return (right + wrong) / weight.sum().clamp(min=torch.finfo(a.dtype).tiny)
 
 
@@ -52,7 +61,7 @@ class _Tiled(torch.autograd.Function):
     """Sum over negatives of ``w_i softplus(scale cos_ij + bias)``."""
 
     @staticmethod
-    def forward(ctx, a, b, scale, bias, weight, relation, tile):  # type: ignore[no-untyped-def]
+    def forward(ctx, a, b, scale, bias, weight, relation, limit, tile):  # type: ignore[no-untyped-def]
         blocks, (rows, columns) = Blocks(relation, tile), tile
         da, db = torch.zeros_like(a), torch.zeros_like(b)
         total = d_scale = d_bias = a.new_zeros(())
@@ -64,6 +73,8 @@ class _Tiled(torch.autograd.Function):
                 i, j = blocks.of(row, column)
                 logits = cosine * scale + bias
                 logits[i, j] = float("-inf")
+                if limit is not None:
+                    logits.masked_fill_(cosine > limit[row : row + rows, None], float("-inf"))
                 total = total + (F.softplus(logits) * w).sum()
                 slope = torch.sigmoid(logits).mul_(w)
                 d_bias = d_bias + slope.sum()
@@ -75,4 +86,4 @@ class _Tiled(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
-        return *(gradient * g for g in ctx.saved_tensors), None, None, None
+        return *(gradient * g for g in ctx.saved_tensors), None, None, None, None
