@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from moonshelf.config import as_dict
+from moonshelf.config import as_dict, override
 from moonshelf.encoder import CompactEncoder
+from moonshelf.errors import InputError
 from moonshelf.recipes import check_settings, recipe
 from moonshelf.shop.shop import Shop
 from moonshelf.training.posttrain import posttrain
@@ -58,3 +59,19 @@ def test_the_five_iterations_add_to_each_other() -> None:
     assert changed[2] == {"clean", "category_hard", "mine", "memory"}
     assert changed[3] == {"query_weight", "label_smoothing", "modality_dropout"}
     assert all(as_dict(c.encoder) == as_dict(steps[0].encoder) for c in steps)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["posttrain.types=foo"], "'foo' is no type of pairs"),
+        (["posttrain.mined=nowhere.parquet"], "posttrain.mined: there is no such file"),
+        (["posttrain.clean=hardest,spu"], "write spu,hardest"),
+        (["posttrain.keep=4"], "posttrain.keep does nothing without posttrain.chunk"),
+        (["posttrain.types=moon", "posttrain.category_negatives=same"], "have no say"),
+        (["posttrain.types=moon", "posttrain.queries_per_product=2"], "have no say"),
+    ],
+)
+def test_settings_that_would_fail_late_or_do_nothing_are_refused(settings: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        check_settings(override(recipe("laptop"), settings))

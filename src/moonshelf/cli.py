@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -305,6 +306,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             what = f"moonshelf {missing} is not built yet ({NOT_BUILT[missing]})"
             raise InputError(what, mend="see docs/LOG.md for the plan")
         args = build_parser().parse_args(words)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and args.call is not _train:
+            raise InputError(
+                f"moonshelf {words[0]} is one process; torchrun would start it several times in one folder",
+                mend="give only pretrain and posttrain to torchrun, and start this verb without it",
+            )
         return int(args.call(args))
     except InputError as error:
         print(f"moonshelf: {error}", file=sys.stderr)

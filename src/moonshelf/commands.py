@@ -29,6 +29,7 @@ from moonshelf.shop.images import decode_image
 from moonshelf.shop.shop import Shop, open_shop
 from moonshelf.training.distributed import in_turn
 from moonshelf.training.gather import world
+from moonshelf.training.hard import require_categories
 
 EXAMPLES = 200  # searches kept with their answers in an evaluation file, for the report
 
@@ -163,6 +164,9 @@ def run(
         has_searches(shop, "train", "image") or has_searches(shop, "train", "text")
     ):
         stages += ["posttrain", "posttrain2"] if config.stages == "all" else ["posttrain"]
+    for stage in stages:
+        if stage != "pretrain" and getattr(config, stage).category_hard:
+            require_categories(shop, stage)  # now, not after the stages before it
     start: str | Path = "compact"
     folders: dict[str, str | Path] = {"untrained": "compact"}
     for stage in stages:

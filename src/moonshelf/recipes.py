@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from moonshelf.encoder import CompactConfig
 from moonshelf.errors import InputError
 from moonshelf.training.config import LoopConfig, OptimConfig, PosttrainConfig, PretrainConfig
+from moonshelf.training.typed import parse_types
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,6 +260,23 @@ def _check_together(config: RunConfig) -> None:
             raise InputError(
                 f"{name}.mine and {name}.mined are both set",
                 mend="let it mine, or name the file of negatives mined before",
+            )
+        parse_types(post.types)
+        if post.mined and not Path(post.mined).is_file():
+            raise InputError(f"{name}.mined: there is no such file", where=post.mined, mend="mine them first")
+        if "hardest" in post.clean[:-1]:
+            raise InputError(
+                f"{name}.clean: hardest asks an encoder about what the other filters left, so it comes last",
+                mend=f"write {','.join([f for f in post.clean if f != 'hardest'] + ['hardest'])}",
+            )
+        if post.keep and not post.chunk:
+            raise InputError(
+                f"{name}.keep does nothing without {name}.chunk, the rows encoded at a time", mend="set both"
+            )
+        if post.types and (post.queries_per_product > 1 or post.category_negatives == "same"):
+            raise InputError(
+                f"{name}.types plans the batches, so queries_per_product and category_negatives=same have no say",
+                mend="set one of them; category_hard gives hard negatives to typed pairs",
             )
         if post.category_hard and post.category_negatives == "other":
             raise InputError(

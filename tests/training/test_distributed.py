@@ -32,6 +32,16 @@ STAGES = {
     "posttrain": PosttrainConfig(
         batch=7, view_size=64, self_weight=0.5, replay=0.5, replay_batch=5, category_hard=1
     ),
+    "typed": PosttrainConfig(
+        batch=8,
+        view_size=64,
+        chunk=3,
+        keep=1,
+        loss="circle",
+        guard=0.3,
+        category_hard=1,
+        types=("image>image:1", "image>rich+image:2", "text>rich:1"),
+    ),
     "few": PosttrainConfig(batch=2, view_size=64, memory=0),  # parts without rows
 }
 
@@ -121,8 +131,23 @@ def launch(size: int, args: Sequence[str]) -> list[subprocess.Popen[bytes]]:
     ]
 
 
+def torchrun(size: int, args: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+    """The command line under the real launcher."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(size)]
+    path = {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*launcher, "-m", "moonshelf.cli", *args], env=os.environ | path, capture_output=True, timeout=300
+    )
+
+
+def test_only_training_is_for_several_processes(shop_folder: Path, tmp_path: Path) -> None:
+    found = torchrun(2, ["run", str(shop_folder), "--work", str(tmp_path / "w")])
+    assert found.returncode and b"moonshelf run is one process" in found.stderr
+    assert not (tmp_path / "w").exists()
+
+
 def test_killed_ranks_end_the_run_and_resume_to_the_same_bytes(shop_folder: Path, tmp_path: Path) -> None:
-    """Two processes, uninterrupted; against one rank killed, then all ranks killed, then resumed."""
+    """Two processes under torchrun, uninterrupted; against one rank killed, then all ranks killed, then resumed."""
     plain, killed = tmp_path / "plain", tmp_path / "killed"
 
     def args(folder: Path) -> list[str]:
@@ -141,10 +166,9 @@ def test_killed_ranks_end_the_run_and_resume_to_the_same_bytes(shop_folder: Path
         ):
             time.sleep(0.01)
 
-    for process in (reference := launch(2, args(plain))):
-        out, err = process.communicate(timeout=300)
-        assert process.returncode == 0, err.decode()[-2000:]
-    assert [p.args for p in reference] and out == b""  # rank 1 prints nothing
+    reference = torchrun(2, args(plain))
+    assert reference.returncode == 0, reference.stderr.decode()[-2000:]
+    assert reference.stdout.decode().split() == ["encoder", str(plain / "posttrain")]  # rank 0 alone speaks
 
     first = launch(2, args(killed))
     until(killed, 3, first)

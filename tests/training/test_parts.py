@@ -129,6 +129,29 @@ def test_memory_holds_the_newest_vector_of_each_product() -> None:
     assert torch.equal(copy.vectors, memory.vectors) and torch.equal(copy.products, memory.products)
 
 
+def test_memory_takes_any_batch() -> None:
+    memory = ProductMemory(3, 1)
+    rows = torch.arange(6.0)[:, None]
+    memory.put(rows[:3], torch.tensor([7, 8, 7]), 0)  # of one product the last vector stays
+    assert dict(zip(memory.products.tolist(), memory.vectors[:, 0].tolist(), strict=True)) == {
+        7: 2,
+        8: 1,
+        -1: 0,
+    }
+    memory.put(
+        rows, torch.tensor([8, 1, 2, 3, 4, 5]), 1
+    )  # more new ones than slots: 8 is refreshed, the last two stay
+    assert dict(zip(memory.products.tolist(), memory.vectors[:, 0].tolist(), strict=True)) == {
+        8: 0,
+        4: 4,
+        5: 5,
+    }
+    assert memory.steps.tolist() == [1, 1, 1]
+    memory.put(rows[:0], torch.tensor([], dtype=torch.int64), 2)
+    assert memory.steps.tolist() == [1, 1, 1]
+    ProductMemory(0, 1).put(rows, torch.arange(6), 0)
+
+
 def test_pairs_without_categories_make_batches_of_one_category_too() -> None:
     rows, none = np.arange(6), np.array([0, 1, -1, 0, -1, 1])
     for categories in (np.full(6, -1), none):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import json
 import os
 import signal
@@ -11,13 +13,16 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 import torch
+from torch.nn import functional
 
+from moonshelf import progress
 from moonshelf.encoder import CompactEncoder
-from moonshelf.errors import InputError
+from moonshelf.errors import InputError, TooLittleData
 from moonshelf.shop.shop import Shop, open_shop
 from moonshelf.training.config import LoopConfig, OptimConfig, PosttrainConfig, PretrainConfig
 from moonshelf.training.loop import train
@@ -150,6 +155,73 @@ def test_a_killed_run_ends_with_the_same_bytes(stop_at: int, shop_folder: Path, 
     for name in ("model.safetensors", "encoder.json"):
         assert (plain / name).read_bytes() == (killed / name).read_bytes()
     assert [r["loss"] for r in read_log(plain)] == [r["loss"] for r in read_log(killed)]
+
+
+def test_a_tower_with_dropout_resumes_to_the_same_bytes(
+    shop: Shop, encoder: CompactEncoder, tmp_path: Path
+) -> None:
+    def trained(folder: Path, stop_at: int) -> dict[str, torch.Tensor]:
+        for stop in (stop_at, 0):
+            model = copy.deepcopy(encoder)
+            model.register_forward_hook(lambda m, _, out: functional.dropout(out, 0.3, m.training))
+            stage = Posttrain([shop], model, replace(POST, chunk=5), 0)
+            inner = stage.loss
+
+            def loss(*args: Any, stop: int = stop, inner: Any = inner) -> Any:
+                if stop and args[2] == stop:
+                    raise KeyboardInterrupt
+                return inner(*args)
+
+            stage.loss = loss  # type: ignore[method-assign]
+            torch.manual_seed(stop)  # the random state of the process says nothing
+            with contextlib.suppress(KeyboardInterrupt):
+                train(model, stage, folder)
+        return weights(model)
+
+    whole, resumed = trained(tmp_path / "a", 0), trained(tmp_path / "b", 3)
+    assert same(whole, resumed)
+
+
+def test_a_number_that_is_not_finite_stops_the_run_where_it_comes_from(
+    shop: Shop, encoder: CompactEncoder, tmp_path: Path
+) -> None:
+    def spoiled(_: Any, __: Any, out: torch.Tensor) -> torch.Tensor:
+        return torch.where(torch.arange(len(out))[:, None] == 2, float("nan"), out)
+
+    for config, match in (
+        (POST, "posttrain: .* 1 of .* queries at step 0.* row 2"),
+        (PRE, "pretrain: .* photos"),
+    ):
+        model = copy.deepcopy(encoder)
+        model.register_forward_hook(spoiled)
+        learn: Any = posttrain if isinstance(config, PosttrainConfig) else pretrain
+        with pytest.raises(InputError, match=match):
+            learn(shop, model, tmp_path / type(config).__name__, config)
+
+
+@pytest.mark.parametrize("tower", ["duplicates", "one product"])
+def test_photos_of_one_thing_are_nothing_to_pretrain_on(
+    tower: str, shop_folder: Path, tmp_path: Path, shop_with: Callable[..., Path], encoder: CompactEncoder
+) -> None:
+    images = pl.read_parquet(shop_folder / "images.parquet").head(8)
+    products = pl.read_parquet(shop_folder / "products.parquet").head(1 if tower == "one product" else 8)
+    if tower == "duplicates":
+        images = images.with_columns(bytes=pl.lit(images["bytes"][0]))
+    else:
+        products = products.with_columns(image_ids=pl.lit(images["image_id"]).implode())
+    raw = shop_with(images=images, products=products, searches=None)
+    with pytest.raises(TooLittleData, match="one product or one picture"):
+        pretrain(open_shop(raw, cache=tmp_path / "c"), encoder, tmp_path / "w", PRE)
+
+
+def test_a_memory_larger_than_the_shop_is_said(
+    shop: Shop, encoder: CompactEncoder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(progress, "_quiet", False)
+        stage = Posttrain([shop], encoder, replace(POST, memory=99), 0)
+    assert len(stage.memory.products) == 12
+    assert "memory for 12 products, all that there are (99 asked for)" in capsys.readouterr().err
 
 
 def test_nothing_to_learn_from_is_said(shop: Shop, encoder: CompactEncoder, tmp_path: Path) -> None:

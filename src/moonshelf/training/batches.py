@@ -35,7 +35,7 @@ class PosttrainBatch:
     queries: ProductBatch
     rows: np.ndarray  # [B] int64, pair numbers
     products: ProductBatch
-    product_numbers: Tensor  # [P] int64, distinct
+    product_numbers: Tensor  # [P] int64; distinct, unless typed pairs show a product in several ways
     kinds: dict[
         str, Tensor
     ]  # [P] bool each, disjoint: which products are here as what (in_batch, category, mined)
@@ -76,7 +76,7 @@ class PairBatches:
             shows = [self._can_show(number) for number in range(len(pairs.products))]
             per_pair = [shows[number] for number in pairs.product_of]
             types = parse_types(config.types)
-            self.typed = TypedSampler(kinds, per_pair, types, min(config.batch, self._take), seed)
+            self.typed = TypedSampler(kinds, per_pair, types, min(config.batch, self._take), seed, name)
             self.steps_per_epoch = max(1, self._take // min(config.batch, self._take))
         else:
             self.steps_per_epoch = len(self._epoch_batches(0))

@@ -1,7 +1,8 @@
 """Checkpoints: everything a run needs to go on as if it had never stopped, written whole or not at all.
 
-Batches and views are functions of (seed, step), so no random state is stored: the step is enough. The last two are
-kept: disks and file systems do lose what was said to be written, and then the run goes on from the one before.
+Batches, views and what towers draw are functions of (seed, step), so no random state is stored: the step is enough.
+The last two are kept: disks and file systems do lose what was said to be written, and then the run goes on from the
+one before.
 """
 
 from __future__ import annotations

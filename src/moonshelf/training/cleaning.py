@@ -16,7 +16,13 @@ Filter = Literal["spu", "rebalance", "entities", "hardest"]
 
 
 def clean_pairs(
-    pairs: pl.DataFrame, shop: Shop, filters: Sequence[Filter], *, seed: int, required: bool
+    pairs: pl.DataFrame,
+    shop: Shop,
+    filters: Sequence[Filter],
+    *,
+    seed: int,
+    required: bool,
+    stage: str = "posttrain",
 ) -> tuple[pl.DataFrame, list[str]]:
     """Run filters in the order given; ``hardest`` is left to ``SearchPairs.keep_hardest``, as it needs an encoder.
 
@@ -25,6 +31,7 @@ def clean_pairs(
         shop: whose products and impressions the filters look at.
         seed: of the re-balancing.
         required: a filter that the shop's tables do not allow is an error, not a line.
+        stage: whose settings an error names.
 
     Returns:
         What is left, and a line a filter.
@@ -67,7 +74,7 @@ def clean_pairs(
             raise InputError(
                 f"the filter {name} needs {lacking}, which this shop does not have",
                 where=str(shop.source),
-                mend=f"take {name} out of posttrain.clean",
+                mend=f"take {name} out of {stage}.clean",
             )
         lines.append(f"clean, {name}, {shop.name}: {f'left out, no {lacking}' if lacking else found}")
         pairs = pairs if lacking else found.kept

@@ -71,16 +71,16 @@ class PosttrainConfig:
     final_share: float = 0.25  # of all steps
     batch: int = 64  # queries
     chunk: int = 0  # rows encoded at a time, so that a batch may be larger than memory; 0: all
-    keep: int = 0  # chunks whose activations are held instead of made again
+    keep: int = 0  # of all chunks of a step, those whose activations are held instead of made again
     queries_per_product: int = 1  # 2 or 3 encode fewer product photos a step, and learn less from it
     pairs: int = 0  # queries an epoch, drawn at random; 0: all of them
     category_negatives: Literal["any", "same", "other"] = "any"  # 2205.04168 leaves the direction open
     category_hard: int = 0  # products of a query's category drawn as hard negatives, for every query
     actions: tuple[Action, ...] = ()  # learn from pairs of these actions alone; (): from all
-    clean: tuple[Filter, ...] = ()  # filters over the pairs, in this order (shop.clean)
+    clean: tuple[Filter, ...] = ()  # filters over the pairs, in this order (shop.clean); hardest comes last
     types: tuple[
         str, ...
-    ] = ()  # typed pairs, query>product:weight, or moon (training.typed); (): as they come
+    ] = ()  # typed pairs, query>product:weight, or moon (training.typed), instead of modality_dropout; (): as they come
     loss: Literal["info_nce", "circle"] = "info_nce"
     gamma: float = 32.0  # sharpness of the circle loss
     margin: float = 0.25  # of the circle loss

@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from moonshelf.errors import InputError
 from moonshelf.types import ProductBatch
 
 
@@ -53,6 +54,24 @@ def encode_together(encode: Callable[[ProductBatch], Tensor], own: ProductBatch,
         return gather(encode(own))
     # no rows, but the backward pass must come by: all processes meet there
     return gather(torch.zeros(0, width, device=own.ids.device, requires_grad=True))
+
+
+def finite(rows: Tensor, what: str, stage: str, step: int) -> Tensor:
+    """``rows`` as they are.
+
+    A NaN must be met here: a loss that leaves rows without negatives out would leave it out, too, and look good.
+
+    Raises:
+        InputError: a number is not finite.
+    """
+    if not bool(torch.isfinite(rows.detach()).all()):
+        bad = torch.nonzero(~torch.isfinite(rows.detach()).all(1)).flatten().tolist()
+        raise InputError(
+            f"{stage}: the encoder gives numbers that are not finite for {len(bad)} of {len(rows)} {what} at step "
+            f"{step}, the first in row {bad[0]}",
+            mend="lower the learning rates (optim.*_lr), or use precision fp32",
+        )
+    return rows
 
 
 class _Gather(torch.autograd.Function):

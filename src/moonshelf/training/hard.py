@@ -6,7 +6,27 @@ import numpy as np
 
 from moonshelf.encoder import product_text
 from moonshelf.errors import InputError
+from moonshelf.shop.shop import Shop
 from moonshelf.training.pairs import SearchPairs
+
+
+def require_categories(shop: Shop, stage: str) -> None:
+    """Refuse a shop that has no category with two products: ``category_hard`` could draw nothing.
+
+    Raises:
+        InputError: so it is.
+    """
+    sizes = (
+        []
+        if shop.products is None
+        else shop.products["category"].drop_nulls().value_counts()["count"].to_list()
+    )
+    if max(sizes, default=0) < 2:
+        raise InputError(
+            "hard negatives of the same category are asked for, but no category holds two products",
+            where=str(shop.source),
+            mend=f"set {stage}.category_hard=0, or fill the column category of products",
+        )
 
 
 class HardNegatives:
@@ -51,7 +71,7 @@ class HardNegatives:
             if not self._members:
                 raise InputError(
                     "hard negatives of the same category are asked for, but no category holds two designs",
-                    mend="set posttrain.category_hard=0, or fill the column category of products",
+                    mend=f"set {pairs.stage}.category_hard=0, or fill the column category of products",
                 )
         if mined is not None and not (mined >= 0).any():
             raise InputError(

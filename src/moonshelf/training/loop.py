@@ -23,6 +23,7 @@ from moonshelf.training.config import LoopConfig, OptimConfig
 from moonshelf.training.distributed import agreed, average_gradients, in_turn, wait
 from moonshelf.training.gather import world
 from moonshelf.training.runlog import RunLog
+from moonshelf.training.sampler import step_seed
 from moonshelf.workspace import digest
 
 BatchT = TypeVar("BatchT")
@@ -35,6 +36,7 @@ class Stage(Protocol[BatchT]):
     """What a training stage adds to the loop."""
 
     name: str
+    seed: int
     optim: OptimConfig
     loop: LoopConfig
     steps_per_epoch: int
@@ -256,8 +258,14 @@ class _Run(Generic[BatchT]):
         share = rate_at(step, self.total, optim.warmup)
         for group in self.optimiser.param_groups:
             group["lr"] = group["peak"] * share
-        device = self.encoder.class_anchors.device.type
-        with torch.autocast(device, torch.bfloat16, enabled=optim.precision == "bf16"):
+        device = self.encoder.class_anchors.device
+        gpus = [device] if device.type == "cuda" else []
+        with (
+            torch.random.fork_rng(gpus),
+            torch.autocast(device.type, torch.bfloat16, enabled=optim.precision == "bf16"),
+        ):
+            # what a tower draws (dropout) is a function of the step, as batches are, so no random state is stored
+            torch.manual_seed(step_seed(self.stage.seed, f"{self.stage.name} towers", step, world()[0]))
             loss, values = self.stage.loss(self.encoder, batch, step)
         self._finite("loss", loss, step)
         self.optimiser.zero_grad(set_to_none=True)

@@ -30,16 +30,32 @@ class ProductMemory:
         return self.vectors[filled], self.products[filled], self.steps[filled]
 
     def put(self, vectors: Tensor, products: Tensor, step: int) -> None:
-        """Remember the vectors of a step; a product that is here already keeps its slot."""
-        if not len(self.products):
+        """Remember the vectors of a step; a product that is here already keeps its slot.
+
+        Of a product that comes twice the last vector stays, and of more new products than slots the last ones.
+        Cost: a sort of the slots.
+        """
+        size = len(self.products)
+        if not size:
             return
-        for vector, product in zip(vectors.detach().float().cpu(), products.tolist(), strict=True):
-            held = torch.nonzero(self.products == product).flatten()
-            # an empty slot, else the one of the oldest vector; on equal age the first
-            slot = int(held[0]) if len(held) else int(torch.where(self.products < 0, -1, self.steps).argmin())
-            self.vectors[slot] = vector
-            self.products[slot] = product
-            self.steps[slot] = step
+        last = torch.tensor(
+            [*{number: i for i, number in enumerate(products.tolist())}.values()], dtype=torch.int64
+        )
+        numbers = products[last]
+        here, slots = torch.sort(self.products, stable=True)
+        at = torch.searchsorted(here, numbers).clamp(max=size - 1)
+        held = here[at] == numbers
+        slot = slots[at]
+        # empty slots, then those of the oldest vectors; on equal age the first
+        age = torch.where(self.products < 0, -1, self.steps)
+        age[slot[held]] = step + 1
+        room = size - int(held.sum())
+        new = torch.nonzero(~held).flatten()[-room:] if room else torch.empty(0, dtype=torch.int64)
+        slot[new] = torch.argsort(age, stable=True)[: len(new)]
+        kept = torch.cat((torch.nonzero(held).flatten(), new))
+        self.vectors[slot[kept]] = vectors.detach().float().cpu()[last[kept]]
+        self.products[slot[kept]] = numbers[kept]
+        self.steps[slot[kept]] = step
 
     def state(self) -> dict[str, Tensor]:
         """For the checkpoint."""

@@ -36,6 +36,7 @@ class SearchPairs:
         actions: learn from pairs with these actions; () for all.
         clean: filters of ``shop.clean`` to run over each shop's pairs (``hardest`` needs ``keep_hardest``).
         seed: of the filters that draw.
+        stage: whose settings an error names.
 
     Attributes:
         queries: ``(shop, photo or None, text or None)`` a pair.
@@ -56,8 +57,9 @@ class SearchPairs:
         actions: Sequence[str] = (),
         clean: Sequence[Filter] = (),
         seed: int = 0,
+        stage: str = "posttrain",
     ) -> None:
-        self.shops = list(shops)
+        self.shops, self.stage, self._actions = list(shops), stage, tuple(actions)
         self.products: list[tuple[int, str]] = []
         self.cleaned: list[str] = []
         groups: list[int] = []
@@ -91,7 +93,7 @@ class SearchPairs:
             rows = rows.filter(~held & pl.Series(shown, dtype=pl.Boolean))
             known.append(rows)
             learned = rows.filter(pl.col("action").is_in(list(actions))) if actions else rows
-            learned, lines = clean_pairs(learned, shop, clean, seed=seed, required=number == 0)
+            learned, lines = clean_pairs(learned, shop, clean, seed=seed, required=number == 0, stage=stage)
             kept.append(learned)
             self.cleaned += lines
         for line in self.cleaned:
@@ -115,12 +117,16 @@ class SearchPairs:
         self._right = _several([pairs])
         designs = len(set(self.groups[self.product_of].tolist()))
         if len(pairs) < 2 or designs < 2:
+            acted = f" with the action {' or '.join(self._actions)}" if self._actions else ""
             cleaned = "; ".join(self.cleaned)
+            without = {"posttrain": "pretrain", "posttrain2": "both"}.get(self.stage)
             raise TooLittleData(
-                f"only {len(pairs)} searches of split train to learn from, for {designs} designs"
+                f"only {len(pairs)} searches of split train{acted} to learn from, for {designs} designs"
                 + (f" ({cleaned})" if cleaned else ""),
                 where=", ".join(str(shop.source) for shop in self.shops),
-                mend="add rows to the table searches, or leave posttrain out with --set stages=pretrain",
+                mend="add rows to the table searches"
+                + (f", set other {self.stage}.actions" if acted else "")
+                + (f", or leave {self.stage} out with --set stages={without}" if without else ""),
             )
 
     def __len__(self) -> int:

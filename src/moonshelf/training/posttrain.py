@@ -19,7 +19,7 @@ from moonshelf.training.batches import PairBatches, PosttrainBatch
 from moonshelf.training.chunks import encode_in_chunks
 from moonshelf.training.config import PosttrainConfig, PretrainConfig
 from moonshelf.training.distributed import in_turn, wait
-from moonshelf.training.gather import encode_together, world
+from moonshelf.training.gather import encode_together, finite, world
 from moonshelf.training.loop import TrainResult, Validate, total_steps, train
 from moonshelf.training.losses import Relation, circle_loss, info_nce, matryoshka, nt_xent, two_sided
 from moonshelf.training.memory import ProductMemory
@@ -61,13 +61,17 @@ class Posttrain:
             self.replay = Pretrain(shops, encoder, first, seed)
         self.optim, self.loop = config.optim, config.loop
         self._widths = encoder.widths
-        self.pairs = pairs or SearchPairs(shops, actions=config.actions, clean=config.clean, seed=seed)
+        self.pairs = pairs or SearchPairs(
+            shops, actions=config.actions, clean=config.clean, seed=seed, stage=name
+        )
         self.batches = PairBatches(self.pairs, config, encoder.config, seed, name)
         self.steps_per_epoch = self.batches.steps_per_epoch
         self._total = total_steps(config.loop, self.steps_per_epoch)
         self._fingerprints = [shop.fingerprint for shop in shops]
         self.scale = nn.Parameter(torch.tensor(math.log(config.scale)))
         slots = min(config.memory, len(self.pairs.products))
+        if slots < config.memory:
+            say(f"{name}: memory for {slots:,} products, all that there are ({config.memory:,} asked for)")
         self.memory = ProductMemory(slots, encoder.width)
 
     def identity(self) -> dict[str, Any]:
@@ -93,12 +97,14 @@ class Posttrain:
     ) -> tuple[Tensor, dict[str, float]]:
         """Query to product, product to query, query to query; each over the nested widths."""
         device = encoder.class_anchors.device
-        chunked = partial(encode_in_chunks, encoder, rows=self.config.chunk, keep=self.config.keep)
+        keep = self.config.keep
 
-        def encode(own: ProductBatch) -> Tensor:
-            return encode_together(chunked, own.to(device), encoder.width)
+        def encode(own: ProductBatch, what: str, keep: int) -> Tensor:
+            chunked = partial(encode_in_chunks, encoder, rows=self.config.chunk, keep=keep)
+            return finite(encode_together(chunked, own.to(device), encoder.width), what, self.name, step)
 
-        queries, products = encode(batch.queries), encode(batch.products)
+        queries = encode(batch.queries, "queries", keep // 2)
+        products = encode(batch.products, "products", keep - keep // 2)
         past, past_numbers, past_steps = self.memory.contents()
         fresh = ~torch.isin(past_numbers, batch.product_numbers)
         if step < self.config.memory_warmup:
@@ -137,7 +143,7 @@ class Posttrain:
             total = total + self.config.query_weight * share * among
             values["query_to_query"] = among.item()
         if len(batch.second_of) > 1:
-            first, second = queries[batch.second_of.to(device)], encode(batch.second)
+            first, second = queries[batch.second_of.to(device)], encode(batch.second, "second views", 0)
             groups = self.pairs.kin(batch.rows[batch.second_of.numpy()]).to(device)
             views = matryoshka(lambda a, b: nt_xent(a, b, groups, scale), (first, second), self._widths)
             total = total + self.config.self_weight * views
@@ -211,7 +217,7 @@ def posttrain(
         InputError: the checkpoint belongs to other settings.
     """
     shops = [shop, *extra]
-    pairs = SearchPairs(shops, actions=config.actions, clean=config.clean, seed=seed)
+    pairs = SearchPairs(shops, actions=config.actions, clean=config.clean, seed=seed, stage=name)
     if "hardest" in config.clean or config.mine:
         with in_turn():  # rank 0 asks the encoder, the others read what it kept
             queries, products = prior_vectors(pairs, encoder, folder)

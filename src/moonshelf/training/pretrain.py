@@ -18,7 +18,7 @@ from moonshelf.shop.duplicates import Sets
 from moonshelf.shop.shop import Shop
 from moonshelf.training.config import PretrainConfig
 from moonshelf.training.distributed import part
-from moonshelf.training.gather import encode_together
+from moonshelf.training.gather import encode_together, finite
 from moonshelf.training.guard import barred_photos, held_hashes
 from moonshelf.training.kin import Kin
 from moonshelf.training.loop import TrainResult, Validate, train
@@ -68,6 +68,12 @@ class Pretrain:
                 f"only {len(self.photos)} good photos to pretrain on",
                 where=str(shops[0].source),
                 mend="add photos, or leave pretrain out with --set stages=posttrain",
+            )
+        if len(set(self.groups)) < 2:
+            raise TooLittleData(
+                f"all {len(self.photos)} photos show one product or one picture: nothing to tell apart",
+                where=str(shops[0].source),
+                mend="add photos of other products, or leave pretrain out with --set stages=posttrain",
             )
         self._text_groups = self._join_texts()
         self.reader = PhotoReader([shop.images for shop in shops], config.view_size)
@@ -159,15 +165,15 @@ class Pretrain:
         device = encoder.class_anchors.device
         groups = batch.groups.to(device)
 
-        def encode(own: ProductBatch) -> Tensor:
-            return encode_together(encoder, own.to(device), encoder.width)
+        def encode(own: ProductBatch, what: str) -> Tensor:
+            return finite(encode_together(encoder, own.to(device), encoder.width), what, self.name, step)
 
-        first, second = encode(batch.first), encode(batch.second)
+        first, second = encode(batch.first, "photos"), encode(batch.second, "photos")
         scale = self.self_scale.exp().clamp(max=100)
         views = matryoshka(lambda a, b: nt_xent(a, b, groups, scale), (first, second), self._widths)
         total, values = self.config.self_weight * views, {"self": views.item(), "scale": scale.item()}
         if len(batch.texted) > 1:
-            texts, own = encode(batch.texts), first[batch.texted.to(device)]
+            texts, own = encode(batch.texts, "texts"), first[batch.texted.to(device)]
             text_groups, text_scale = batch.text_groups.to(device), self.text_scale.exp().clamp(max=100)
             match = matryoshka(
                 lambda a, b: alignment(a, b, text_groups, text_scale), (own, texts), self._widths

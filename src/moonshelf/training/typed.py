@@ -91,6 +91,7 @@ class TypedSampler:
         types: the mix.
         batch: pairs a batch; each type gets its share of it, rounded by largest remainder.
         seed: of the passes.
+        stage: whose settings an error names.
 
     Raises:
         InputError: no type is left, or the batch is too small to hold one pair of each.
@@ -103,6 +104,7 @@ class TypedSampler:
         types: Sequence[PairType],
         batch: int,
         seed: int,
+        stage: str = "posttrain",
     ) -> None:
         self.seed = seed
         self.pools: list[tuple[PairType, np.ndarray]] = []
@@ -113,10 +115,10 @@ class TypedSampler:
             else:
                 say(f"pairs of type {one}: none in this data; the other types share its place")
         if not self.pools:
-            raise InputError("no pair of any type that is asked for", mend="leave posttrain.types empty")
+            raise InputError("no pair of any type that is asked for", mend=f"leave {stage}.types empty")
         if batch < len(self.pools):
             raise InputError(
-                f"a batch of {batch} cannot hold {len(self.pools)} types", mend="raise posttrain.batch"
+                f"a batch of {batch} cannot hold {len(self.pools)} types", mend=f"raise {stage}.batch"
             )
         weights = np.array([one.weight for one, _ in self.pools])
         self.counts = planned(weights, batch)
