@@ -114,9 +114,10 @@ def _search(a: argparse.Namespace) -> int:
     hits = search(shelf, encoder, text=a.text, image=a.image, k=a.k, category=a.category, price=price)
     if a.json:
         write_json(Path(a.json), {"query": {"text": a.text, "image": a.image}, "hits": hits_json(hits)})
+    if a.sheet:  # before anything is printed: a reader that goes away (| head) must not cost the picture
+        commands.draw_hits(hits, shelf, folder, text=a.text, image=a.image, shop=a.shop, out=Path(a.sheet))
     print(format_hits(hits))
     if a.sheet:
-        commands.draw_hits(hits, shelf, folder, text=a.text, image=a.image, shop=a.shop, out=Path(a.sheet))
         print(f"contact sheet  {a.sheet}")
     return 0
 
