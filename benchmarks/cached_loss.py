@@ -1,14 +1,14 @@
 """Encoding in chunks against sentence-transformers' cached loss: the same tower, weights, batch and loss.
 
-    pip install "moonshelf[peers]" && python benchmarks/cached_loss.py SHOP [--batch 256 1024] [--mini 32] [--keep 0 8]
+    pip install "moonshelf[peers]" && python benchmarks/cached_loss.py SHOP [--batch 256 1024] [--budget 0 64]
 
 Tower: BERT of 4 layers, 128 wide, made from its config (random weights, dropout on), mean pooling. Pairs are titles and
 whole texts (title, brand, category, attributes) of the shop's products, as long as they are there in our tokens; the
 tokens are random. Without a shop all texts have 24. Both sides get the batch padded to its longest text. A step
 is forward, backward, AdamW. Each side runs in a process of its own on one thread, in turn, `--rounds` times; the
 figures are CPU seconds a step and the growth of the peak resident set over one step of a single chunk (median).
-`--keep` is the number of chunks whose graphs we hold instead of making them again. Gradients are compared first,
-without dropout.
+`--budget` is how many MB of activations we hold instead of making them again. Gradients are compared first, without
+dropout.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def texts(batch: int, known: list[tuple[int, int]] | None) -> list[tuple[Tensor,
 Pairs = list[tuple[Tensor, Tensor]]
 
 
-def theirs(tower: Tower, pairs: Pairs, mini: int, keep: int) -> Tensor:
+def theirs(tower: Tower, pairs: Pairs, mini: int, budget: int) -> Tensor:
     model = SentenceTransformer(modules=[tower], device="cpu")
     model.train(tower.training)
     loss = CachedMultipleNegativesRankingLoss(model, scale=SCALE, mini_batch_size=mini)
@@ -107,11 +107,13 @@ def theirs(tower: Tower, pairs: Pairs, mini: int, keep: int) -> Tensor:
     return value
 
 
-def ours(tower: Tower, pairs: Pairs, mini: int, keep: int) -> Tensor:
+def ours(tower: Tower, pairs: Pairs, mini: int, budget: int) -> Tensor:
     empty = torch.zeros(0, 3, 1, 1), torch.zeros(0, dtype=torch.int64)
     q, c = (
-        encode_in_chunks(tower.vectors, ProductBatch(len(ids), *empty, ids, mask), rows=mini, keep=k)
-        for (ids, mask), k in zip(pairs, (keep // 2, keep - keep // 2), strict=True)
+        encode_in_chunks(
+            tower.vectors, ProductBatch(len(ids), *empty, ids, mask), rows=mini, budget=budget * 500_000
+        )
+        for ids, mask in pairs
     )
     index = torch.arange(len(q))
     return info_nce(q, c, Relation.from_ids(index, index), SCALE)
@@ -126,13 +128,15 @@ def peak() -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
-def child(side: str, shop: Path | None, batch: int, mini: int, keep: int, precision: str, steps: int) -> None:
+def child(
+    side: str, shop: Path | None, batch: int, mini: int, budget: int, precision: str, steps: int
+) -> None:
     torch.set_num_threads(1)
     known = lengths(shop) if shop else None
     small, whole = texts(mini, known), texts(batch, known)
     tower = Tower(0.1).train()
     optimiser = torch.optim.AdamW(tower.parameters(), lr=1e-4)
-    step = partial(SIDES[side], tower, mini=mini, keep=keep)
+    step = partial(SIDES[side], tower, mini=mini, budget=budget)
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         loss = step(small)  # everything is loaded and allocated once before the clock and the scale are read
         loss.backward()
@@ -149,10 +153,12 @@ def child(side: str, shop: Path | None, batch: int, mini: int, keep: int, precis
     print(json.dumps({"seconds": seconds, "megabytes": (peak() - before) / 1024, "loss": loss.item()}))
 
 
-def run(arguments: argparse.Namespace, side: str, batch: int, keep: int, precision: str) -> dict[str, float]:
+def run(
+    arguments: argparse.Namespace, side: str, batch: int, budget: int, precision: str
+) -> dict[str, float]:
     command = [sys.executable, __file__, *([str(arguments.shop)] if arguments.shop else []), "--child", side]
     command += ["--batch", str(batch), "--mini", str(arguments.mini)]
-    command += ["--keep", str(keep), "--precision", precision, "--steps", str(arguments.steps)]
+    command += ["--budget", str(budget), "--precision", precision, "--steps", str(arguments.steps)]
     found = subprocess.run(command, check=True, capture_output=True, text=True)
     value: dict[str, float] = json.loads(found.stdout.splitlines()[-1])
     return value
@@ -174,19 +180,19 @@ def main() -> int:
     parser.add_argument("shop", type=Path, nargs="?")
     parser.add_argument("--batch", type=int, nargs="+", default=[256, 1024])
     parser.add_argument("--mini", type=int, default=32)
-    parser.add_argument("--keep", type=int, nargs="+", default=[0, 8])
+    parser.add_argument("--budget", type=int, nargs="+", default=[0, 64])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     parser.add_argument("--child", choices=SIDES, help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.child:
-        child(a.child, a.shop, a.batch[0], a.mini, a.keep[0], a.precision, a.steps)
+        child(a.child, a.shop, a.batch[0], a.mini, a.budget[0], a.precision, a.steps)
         return 0
     gradients_agree(a.shop)
     for batch in a.batch:
-        settings = [("theirs", 0, "fp32"), *(("ours", keep, "fp32") for keep in a.keep)]
-        settings += [("ours", keep, "bf16") for keep in a.keep]
+        settings = [("theirs", 0, "fp32"), *(("ours", budget, "fp32") for budget in a.budget)]
+        settings += [("ours", budget, "bf16") for budget in a.budget]
         rows: dict[tuple[str, int, str], list[dict[str, float]]] = {s: [] for s in settings}
         for _ in range(a.rounds):
             for s in settings:
@@ -195,7 +201,7 @@ def main() -> int:
         for s in settings:
             found = {k: statistics.median(r[k] for r in rows[s]) for k in ("seconds", "megabytes")}
             print(
-                f"batch {batch:>5}  {s[0]:<6} {s[2]} keep {s[1]:<3} {batch / found['seconds']:7.1f} pairs a CPU second "
+                f"batch {batch:>5}  {s[0]:<6} {s[2]} {s[1]:>3} MB kept {batch / found['seconds']:7.1f} pairs/CPU s "
                 f"({base['seconds'] / found['seconds']:.2f} times theirs), memory {found['megabytes']:6.0f} MB "
                 f"({found['megabytes'] / base['megabytes']:.2f})"
             )

@@ -67,7 +67,7 @@ def test_the_five_iterations_add_to_each_other() -> None:
         (["posttrain.types=foo"], "'foo' is no type of pairs"),
         (["posttrain.mined=nowhere.parquet"], "posttrain.mined: there is no such file"),
         (["posttrain.clean=hardest,spu"], "write spu,hardest"),
-        (["posttrain.keep=4"], "posttrain.keep does nothing without posttrain.chunk"),
+        (["posttrain.keep_megabytes=4"], "posttrain.keep_megabytes does nothing without posttrain.chunk"),
         (["posttrain.types=moon", "posttrain.category_negatives=same"], "have no say"),
         (["posttrain.types=moon", "posttrain.queries_per_product=2"], "have no say"),
     ],

@@ -238,8 +238,8 @@ _POSTTRAIN_ABOVE_ZERO = (
     "batch", "view_size", "scale", "gamma", "queries_per_product", "replay_batch", "mined_per_query",
 )  # fmt: skip
 _POSTTRAIN_NOT_NEGATIVE = (
-    "pairs", "memory", "memory_warmup", "query_weight", "self_weight", "replay", "chunk", "keep", "category_hard",
-    "mine", "final_view_size",
+    "pairs", "memory", "memory_warmup", "query_weight", "self_weight", "replay", "chunk", "keep_megabytes",
+    "category_hard", "mine", "final_view_size",
 )  # fmt: skip
 
 
@@ -269,9 +269,10 @@ def _check_together(config: RunConfig) -> None:
                 f"{name}.clean: hardest asks an encoder about what the other filters left, so it comes last",
                 mend=f"write {','.join([f for f in post.clean if f != 'hardest'] + ['hardest'])}",
             )
-        if post.keep and not post.chunk:
+        if post.keep_megabytes and not post.chunk:
             raise InputError(
-                f"{name}.keep does nothing without {name}.chunk, the rows encoded at a time", mend="set both"
+                f"{name}.keep_megabytes does nothing without {name}.chunk, the rows encoded at a time",
+                mend="set both",
             )
         if post.types and (post.queries_per_product > 1 or post.category_negatives == "same"):
             raise InputError(

@@ -70,14 +70,14 @@ def gradients(
     encoder: CompactEncoder,
     batch: ProductBatch,
     rows: int,
-    keep: int,
+    budget: int,
     drop: float = 0.0,
     name: str = "info_nce",
 ) -> list[torch.Tensor]:
     encoder.zero_grad(set_to_none=True)
     dropout = nn.Dropout(drop)
     torch.manual_seed(7)
-    vectors = encode_in_chunks(lambda b: dropout(encoder(b)), batch, rows=rows, keep=keep)
+    vectors = encode_in_chunks(lambda b: dropout(encoder(b)), batch, rows=rows, budget=budget)
     own = torch.eye(batch.size, dtype=torch.bool)
     relation = Relation.from_masks(own.roll(1, 1), ~own.roll(1, 1) & ~own)
     loss = matryoshka(lambda a, b: LOSSES[name](a, b, relation), (vectors, vectors), encoder.widths)
@@ -86,10 +86,10 @@ def gradients(
 
 
 @pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("keep", [0, 1, 9])
-def test_gradients_are_those_of_the_whole_batch(encoder: CompactEncoder, keep: int, name: str) -> None:
+@pytest.mark.parametrize("budget", [0, 1, 10**9])
+def test_gradients_are_those_of_the_whole_batch(encoder: CompactEncoder, budget: int, name: str) -> None:
     batch = batch_of(encoder, 7)
-    plain, chunked = (gradients(encoder, batch, rows, keep, name=name) for rows in (0, 3))
+    plain, chunked = (gradients(encoder, batch, rows, budget, name=name) for rows in (0, 3))
     flat, other = (torch.cat([g.flatten() for g in found[1:]]) for found in (plain, chunked))
     assert float((flat - other).norm() / flat.norm()) < 1e-5
     assert chunked[0].item() == pytest.approx(plain[0].item(), rel=1e-5)
@@ -97,6 +97,25 @@ def test_gradients_are_those_of_the_whole_batch(encoder: CompactEncoder, keep: i
 
 def test_dropout_is_replayed(encoder: CompactEncoder) -> None:
     batch = batch_of(encoder, 6)
-    kept, again = (gradients(encoder, batch, 2, keep, drop=0.3) for keep in (3, 0))
+    kept, again = (gradients(encoder, batch, 2, budget, drop=0.3) for budget in (10**9, 0))
     for a, b in zip(kept, again, strict=True):
         assert torch.allclose(a, b, rtol=1e-5, atol=1e-6 * float(a.abs().max()) + 1e-12)
+
+
+def test_the_budget_is_what_graphs_hold(encoder: CompactEncoder) -> None:
+    """As many of the six chunks are encoded twice as do not fit; a chunk holds what its activations take."""
+    batch = batch_of(encoder, 12)
+    calls: list[int] = []
+
+    def count(part: ProductBatch) -> torch.Tensor:
+        calls.append(part.size)
+        return encoder(part)
+
+    def runs(budget: int) -> int:
+        calls.clear()
+        encode_in_chunks(count, batch, rows=2, budget=budget).sum().backward()
+        return len(calls)
+
+    few = [runs(budget) for budget in (0, 1, 10**6, 10**7, 10**12)]
+    assert few[0] == 12 and few[1] == 11 and few[-1] == 6
+    assert few == sorted(few, reverse=True) and few[2] > 6

@@ -62,6 +62,19 @@ def test_the_same_vectors_give_the_same_file(pairs: SearchPairs, tmp_path: Path)
     assert first == sorted(first)
 
 
+def test_a_file_that_is_there_is_mined_once(pairs: SearchPairs, tmp_path: Path, monkeypatch) -> None:
+    queries, products, file = unit(len(pairs), 1), unit(len(pairs.products), 2), tmp_path / "m.parquet"
+    first = mine(queries, products, pairs, file, per_query=2)
+    stamp = file.stat().st_mtime_ns
+    assert mine(queries, products, pairs, file, per_query=2) == first and file.stat().st_mtime_ns == stamp
+    assert mine(queries, products, pairs, file, per_query=1) != first and file.stat().st_mtime_ns != stamp
+    monkeypatch.setattr(mining, "_SCORES", 3 * len(products))  # a large shop: three queries at a time
+    whole = load_mined(file, pairs)
+    file.unlink()
+    mine(queries, products, pairs, file, per_query=1)
+    assert np.array_equal(load_mined(file, pairs), whole)
+
+
 def test_other_pairs_and_damage_are_refused(pairs: SearchPairs, shop: Shop, tmp_path: Path) -> None:
     file = tmp_path / "mined.parquet"
     with pytest.raises(InputError, match="cannot be read"):

@@ -102,7 +102,7 @@ class CompactEncoder(nn.Module):
             Anchor ``[N, 1, D]`` and grid tokens ``[N, (S/32)^2, D]``.
         """
         if images.dtype == torch.uint8:
-            images = (images.float() - PIXEL_MEAN) / PIXEL_SCALE
+            images = images.float().sub_(PIXEL_MEAN).div_(PIXEL_SCALE)
         grid = self.trunk(images.contiguous(memory_format=torch.channels_last))
         features = grid.flatten(2).transpose(1, 2)
         # The softmax is sharp: its gradient, noisy and large, would drown the one that comes through the grid
@@ -174,7 +174,7 @@ class CompactEncoder(nn.Module):
     @torch.inference_mode()
     def trunk_features(self, images: Tensor) -> Tensor:
         """Mean-pooled trunk features, unit rows ``[N, 1280]``: on untrained weights, the off-the-shelf baseline."""
-        pixels = (images.float() - PIXEL_MEAN) / PIXEL_SCALE if images.dtype == torch.uint8 else images
+        pixels = images.float().sub_(PIXEL_MEAN).div_(PIXEL_SCALE) if images.dtype == torch.uint8 else images
         device = self.class_anchors.device
         grid = self.trunk(pixels.to(device).contiguous(memory_format=torch.channels_last))
         return F.normalize(grid.mean((2, 3)).float(), dim=-1).cpu()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from moonshelf.encoder.sentence import tokenizer
 from moonshelf.errors import InputError
@@ -35,7 +36,12 @@ def prepare_image(image: Image.Image, size: int) -> Pixels:
     """
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BICUBIC)
-    return np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB")).transpose(2, 0, 1)
+
+
+def stack_pixels(photos: Sequence[Pixels]) -> Tensor:
+    """uint8 ``[N, 3, S, S]``; in memory the channels stay last, as pictures have them and convolutions want them."""
+    return torch.from_numpy(np.stack([pixels.transpose(1, 2, 0) for pixels in photos])).permute(0, 3, 1, 2)
 
 
 def product_text(product: Product) -> str:
@@ -81,7 +87,7 @@ def collate(
         ids[i, : len(row)] = torch.tensor(row, dtype=torch.int64)
         mask[i, : len(row)] = True
     if photos:
-        images = torch.from_numpy(np.stack(photos))
+        images = stack_pixels(photos)
     else:
         images = torch.empty(0, 3, size, size, dtype=torch.uint8)
     return ProductBatch(len(items), images, torch.tensor(owner, dtype=torch.int64), ids, mask)

@@ -6,11 +6,10 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import torch
 from PIL import Image
 
 from moonshelf.encoder import CompactEncoder
-from moonshelf.encoder.inputs import Pixels, prepare_image
+from moonshelf.encoder.inputs import Pixels, prepare_image, stack_pixels
 from moonshelf.progress import Progress
 from moonshelf.shelf.stream import Photos, windowed_map
 from moonshelf.shop.images import ImageError
@@ -23,7 +22,7 @@ HISTOGRAM: str = "colour_histogram"
 TRUNK: str = "off_the_shelf"
 
 
-def colour_histogram(pixels: np.ndarray) -> np.ndarray:
+def colour_histogram(pixels: Sequence[Pixels]) -> np.ndarray:
     """Joint HSV histogram, 8 x 8 x 8 bins, as unit rows ``[N, 512]`` float32.
 
     The square root of a histogram that sums to one has unit length, and the product of two such rows is
@@ -31,7 +30,7 @@ def colour_histogram(pixels: np.ndarray) -> np.ndarray:
     indexing by colour; HSV as hue is steadier under light than RGB).
 
     Args:
-        pixels: uint8 ``[N, 3, S, S]`` RGB.
+        pixels: N times uint8 ``[3, S, S]`` RGB.
     """
     out = np.zeros((len(pixels), BINS**3), dtype=np.float32)
     for i, photo in enumerate(pixels):
@@ -76,13 +75,13 @@ def photo_features(
     with Progress(len(image_ids), label) if label else contextlib.nullcontext() as progress:
         for positions, pixels in _batches(windowed_map(decode, image_ids, workers), batch_size):
             histogram[positions] = colour_histogram(pixels)
-            features[positions] = trunk.trunk_features(torch.from_numpy(pixels)).numpy()
+            features[positions] = trunk.trunk_features(stack_pixels(pixels)).numpy()
             if progress:
                 progress.advance(len(positions))
     return {HISTOGRAM: histogram, TRUNK: features}
 
 
-def _batches(pixels: Iterator[Pixels | None], batch_size: int) -> Iterator[tuple[list[int], np.ndarray]]:
+def _batches(pixels: Iterator[Pixels | None], batch_size: int) -> Iterator[tuple[list[int], list[Pixels]]]:
     positions: list[int] = []
     held: list[Pixels] = []
     for position, photo in enumerate(pixels):
@@ -90,7 +89,7 @@ def _batches(pixels: Iterator[Pixels | None], batch_size: int) -> Iterator[tuple
             positions.append(position)
             held.append(photo)
         if len(held) == batch_size:
-            yield positions, np.stack(held)
+            yield positions, held
             positions, held = [], []
     if held:
-        yield positions, np.stack(held)
+        yield positions, held

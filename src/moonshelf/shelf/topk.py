@@ -6,6 +6,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from moonshelf.best import best_columns
+
 QUERY_BLOCK = 256
 ROW_BLOCK = 8192
 
@@ -55,13 +57,7 @@ def _merge(scores: np.ndarray, rows: np.ndarray, part: slice, found: np.ndarray,
     at = np.flatnonzero(better) + part.start
     # kept rows come first and their numbers are smaller, so column order is row order among equals
     every = np.concatenate([scores[at], found[better]], axis=1)
-    threshold = -np.partition(-every, k - 1, axis=1)[:, k - 1 : k]
-    above, equal = every > threshold, every == threshold
-    keep = above | (equal & (equal.cumsum(1) <= k - above.sum(1, keepdims=True)))
-    columns = np.nonzero(keep)[1].reshape(-1, k)
-    best = np.take_along_axis(every, columns, axis=1)
-    order = np.argsort(-best, axis=1, kind="stable")
-    columns = np.take_along_axis(columns, order, axis=1)
+    columns = best_columns(every, k)
     scores[at] = np.take_along_axis(every, columns, axis=1)
     old = np.take_along_axis(rows[at], np.minimum(columns, k - 1), axis=1)
     rows[at] = np.where(columns < k, old, numbers[np.maximum(columns - k, 0)])

@@ -11,7 +11,7 @@ import warnings
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from moonshelf.errors import InputError
 
@@ -94,11 +94,13 @@ def decode_sized(
         raise
     except Exception as error:  # decoders raise many types on damaged bytes; all mean the same here
         raise _damaged(data, error) from error
-    try:
-        upright = ImageOps.exif_transpose(image)
-    except Exception:  # a damaged EXIF block says nothing about the pixels: the picture is used as stored
-        upright = image
-    turned = _is_turned(image)
+    upright, orientation = image, _orientation(image)
+    if orientation != 1:  # to turn by nothing would still copy
+        try:
+            upright = ImageOps.exif_transpose(image)
+        except Exception:  # a damaged EXIF block says nothing about the pixels: the picture is used as stored
+            upright = image
+    turned = orientation in (5, 6, 7, 8)
     try:
         rgb = _to_rgb(upright)
     except (ValueError, OSError) as error:
@@ -136,11 +138,11 @@ def _damaged(data: bytes, error: Exception) -> ImageError:
     return ImageError("unreadable", (str(error).splitlines() or [""])[0][:80])
 
 
-def _is_turned(image: Image.Image) -> bool:
+def _orientation(image: Image.Image) -> int:
     try:
-        return image.getexif().get(0x0112) in (5, 6, 7, 8)
-    except Exception:  # damaged EXIF, see above
-        return False
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # damaged EXIF: the picture is used as stored
+        return 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

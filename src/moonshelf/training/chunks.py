@@ -1,7 +1,7 @@
 """Batches beyond memory: a batch is encoded in chunks, and chunks are encoded again when their gradient comes.
 
-Contrastive losses need all embeddings of a batch at once, but not all activations. Only the graphs of ``keep``
-chunks stay; the others are encoded without one and again on the way back, one at a time (GradCache, Gao et al. 2021;
+Contrastive losses need all embeddings of a batch at once, but not all activations. Only the graphs that fit a budget
+stay; the other chunks are encoded without one and again on the way back, one at a time (GradCache, Gao et al. 2021;
 keeping what fits, and chunks of texts of like length, are our design). The loss sees plain embeddings, so every
 loss and Matryoshka work as they are. Values and gradients are those of the whole batch: the random state and
 autocast settings of each chunk are replayed.
@@ -48,36 +48,59 @@ def take(batch: ProductBatch, rows: Tensor) -> ProductBatch:
 
 
 def encode_in_chunks(
-    encode: Callable[[ProductBatch], Tensor], batch: ProductBatch, *, rows: int = 0, keep: int = 0
+    encode: Callable[[ProductBatch], Tensor], batch: ProductBatch, *, rows: int = 0, budget: int = 0
 ) -> Tensor:
-    """``encode(batch)``, holding the activations of ``keep + 1`` chunks at most.
+    """``encode(batch)``, holding the activations of one chunk and of those that fit the budget.
 
     Args:
         encode: a tower; may draw random numbers (dropout).
         batch: of any size.
         rows: rows of a chunk; 0 encodes the batch whole.
-        keep: chunks whose activations are held, so that they are not encoded twice: as many as memory allows.
+        budget: bytes of activations that are held, so that their chunks are not encoded twice; the chunks of the
+            longest texts come first, as they save most.
 
     Returns:
         ``[batch.size, D]``, rows in order. Gradients reach parameters by ``backward()``; ``torch.autograd.grad`` does
         not see those of chunks that are made again.
 
-    Cost: one more forward pass for every chunk that is not kept: 1.33 times the work of plain training at
-    ``keep=0`` when a backward pass costs two forward passes, 1.0 when all are kept.
+    Cost: one more forward pass for every chunk that is not held: 1.33 times the work of plain training without a
+    budget when a backward pass costs two forward passes, 1.0 when all are held. Memory: the budget and two chunks.
     """
     if not rows or batch.size <= rows:
         return encode(batch)
-    chunks = split(batch, rows)
-    # the last chunks are kept: their gradients are worked off first, which frees them before anything is made again
-    first_kept = len(chunks) - min(keep, len(chunks))
-    if not torch.is_grad_enabled():
-        first_kept = 0
+    chunks = split(batch, rows)[::-1]
     anchor = torch.zeros((), requires_grad=True)  # what makes the outputs of the first pass part of a graph
-    parts = [
-        encode(take(batch, chosen)) if i >= first_kept else _Again.apply(anchor, encode, batch, chosen)  # type: ignore[no-untyped-call]
-        for i, chosen in enumerate(chunks)
-    ]
+    parts: list[Tensor] = []
+    held = latest = 0
+    for chosen in chunks:
+        if not torch.is_grad_enabled():
+            parts.append(encode(take(batch, chosen)))
+        elif budget and held + latest <= budget:  # the one before is about as large as this one
+            saved = _Saved()
+            with saved:
+                parts.append(encode(take(batch, chosen)))
+            latest = saved.bytes
+            held += latest
+        else:
+            parts.append(_Again.apply(anchor, encode, batch, chosen))  # type: ignore[no-untyped-call]
     return torch.cat(parts)[torch.argsort(torch.cat(chunks))]
+
+
+class _Saved(torch.autograd.graph.saved_tensors_hooks):
+    """Counts the bytes that graphs hold on to, each tensor once, without those that are there anyway (leaves)."""
+
+    def __init__(self) -> None:
+        self.bytes, seen = 0, set[int]()
+
+        def pack(value: Tensor) -> Tensor:
+            storage = value.untyped_storage()
+            if not value.is_leaf or not value.requires_grad:
+                new = storage.data_ptr() not in seen
+                seen.add(storage.data_ptr())
+                self.bytes += storage.nbytes() if new else 0
+            return value
+
+        super().__init__(pack, lambda value: value)
 
 
 class _Again(torch.autograd.Function):

@@ -71,7 +71,7 @@ class PosttrainConfig:
     final_share: float = 0.25  # of all steps
     batch: int = 64  # queries
     chunk: int = 0  # rows encoded at a time, so that a batch may be larger than memory; 0: all
-    keep: int = 0  # of all chunks of a step, those whose activations are held instead of made again
+    keep_megabytes: int = 0  # of activations that are held, so that their chunks need not be encoded twice
     queries_per_product: int = 1  # 2 or 3 encode fewer product photos a step, and learn less from it
     pairs: int = 0  # queries an epoch, drawn at random; 0: all of them
     category_negatives: Literal["any", "same", "other"] = "any"  # 2205.04168 leaves the direction open

@@ -6,7 +6,9 @@ The encoder that mines is the one before (as in ANCE, Xiong et al. 2021, with on
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +16,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from moonshelf.best import best_columns
 from moonshelf.errors import InputError
+from moonshelf.progress import Progress
 from moonshelf.training.pairs import SearchPairs
 from moonshelf.workspace import file_digest
 
 BLOCK = 512
+_SCORES = 1 << 25  # most scores held at once, 128 MB: large shops take fewer queries at a time
 _SCHEMA = pa.schema(
     [
         ("pair", pa.int64()),  # number of the query-product pair
@@ -57,6 +62,8 @@ def mine(
 ) -> Mined:
     """Write the ``per_query`` most alike wrong products of every pair to a Parquet file, query blocks at a time.
 
+    A file of the same vectors, pairs and settings is left as it is.
+
     Products of the right designs are never negatives. Nor are those more alike than the query's own product by
     ``guard``: they are taken for right ones that nobody clicked. Ties go to the smaller product number, so
     the same vectors give the same file.
@@ -70,21 +77,36 @@ def mine(
     Raises:
         ValueError: other lengths.
 
-    Cost: ``len(pairs) x products x D`` multiply-adds; memory a block of 512 queries.
+    Cost: ``len(pairs) x products x D`` multiply-adds; memory 512 queries times all products, 32 million scores at most.
     """
     if len(queries) != len(pairs) or len(products) != len(pairs.products):
         raise ValueError(
             f"{queries.shape} and {products.shape} for {len(pairs)} pairs, {len(pairs.products)} products"
         )
+    state = hashlib.sha256(np.ascontiguousarray(queries).data)
+    state.update(np.ascontiguousarray(products).data)
+    meta = {
+        "pairs": pairs.fingerprint,
+        "per_query": str(per_query),
+        "guard": str(guard),
+        "vectors": state.hexdigest()[:16],
+    }
+    held = _held(out, meta)
+    if held is not None:
+        return held
     everything = torch.arange(len(products))
     usable = np.isfinite(products).all(1)
+    columns_of = np.ascontiguousarray(np.nan_to_num(products).T)
     empty = negatives = guarded = 0
+    block = max(1, min(BLOCK, _SCORES // max(1, len(products))))
     temporary = out.with_name(f".{out.name}.partial")
-    meta = {b"pairs": pairs.fingerprint.encode(), b"per_query": str(per_query).encode()}
-    with pq.ParquetWriter(temporary, _SCHEMA.with_metadata(meta)) as writer:
-        for start in range(0, len(pairs), BLOCK):
-            rows = np.arange(start, min(start + BLOCK, len(pairs)))
-            scores = queries[rows] @ np.nan_to_num(products).T
+    with (
+        pq.ParquetWriter(temporary, _SCHEMA.with_metadata(meta)) as writer,
+        Progress(len(pairs), "mine", "queries") as bar,
+    ):
+        for start in range(0, len(pairs), block):
+            rows = np.arange(start, min(start + block, len(pairs)))
+            scores = queries[rows] @ columns_of
             own = scores[np.arange(len(rows)), pairs.product_of[rows]]
             known = (
                 usable[None] & usable[pairs.product_of[rows], None]
@@ -93,7 +115,7 @@ def mine(
             close = wrong & (scores > own[:, None] + guard)
             guarded += int(close.sum())
             scores = np.where(wrong & ~close, scores, -np.inf)
-            top = np.argsort(-scores, axis=1, kind="stable")[:, :per_query]
+            top = best_columns(scores, min(per_query, len(products)))
             found = np.take_along_axis(scores, top, axis=1)
             there = np.isfinite(found)
             empty += int((~there.any(1)).sum())
@@ -101,8 +123,20 @@ def mine(
             at, rank = np.nonzero(there)
             columns = [rows[at], (rank + 1).astype(np.int32), top[there], found[there], own[at]]
             writer.write_table(pa.table(columns, schema=_SCHEMA))
+            bar.advance(len(rows))
+        found_all = Mined(len(pairs), empty, negatives, guarded)
+        writer.add_key_value_metadata({"mined": json.dumps(asdict(found_all))})
     temporary.replace(out)
-    return Mined(len(pairs), empty, negatives, guarded)
+    return found_all
+
+
+def _held(path: Path, meta: dict[str, str]) -> Mined | None:
+    """What an earlier run found with the same vectors and settings."""
+    try:
+        marks = {k.decode(): v.decode() for k, v in (pq.read_schema(path).metadata or {}).items()}
+        return Mined(**json.loads(marks["mined"])) if meta.items() <= marks.items() else None
+    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError):
+        return None  # none, or damaged: it is written anew
 
 
 def mined_mark(path: str) -> str:

@@ -97,14 +97,14 @@ class Posttrain:
     ) -> tuple[Tensor, dict[str, float]]:
         """Query to product, product to query, query to query; each over the nested widths."""
         device = encoder.class_anchors.device
-        keep = self.config.keep
+        half = self.config.keep_megabytes * 1_000_000 // 2
 
-        def encode(own: ProductBatch, what: str, keep: int) -> Tensor:
-            chunked = partial(encode_in_chunks, encoder, rows=self.config.chunk, keep=keep)
+        def encode(own: ProductBatch, what: str, budget: int = 0) -> Tensor:
+            chunked = partial(encode_in_chunks, encoder, rows=self.config.chunk, budget=budget)
             return finite(encode_together(chunked, own.to(device), encoder.width), what, self.name, step)
 
-        queries = encode(batch.queries, "queries", keep // 2)
-        products = encode(batch.products, "products", keep - keep // 2)
+        queries = encode(batch.queries, "queries", half)
+        products = encode(batch.products, "products", half)
         past, past_numbers, past_steps = self.memory.contents()
         fresh = ~torch.isin(past_numbers, batch.product_numbers)
         if step < self.config.memory_warmup:
@@ -143,7 +143,7 @@ class Posttrain:
             total = total + self.config.query_weight * share * among
             values["query_to_query"] = among.item()
         if len(batch.second_of) > 1:
-            first, second = queries[batch.second_of.to(device)], encode(batch.second, "second views", 0)
+            first, second = queries[batch.second_of.to(device)], encode(batch.second, "second views")
             groups = self.pairs.kin(batch.rows[batch.second_of.numpy()]).to(device)
             views = matryoshka(lambda a, b: nt_xent(a, b, groups, scale), (first, second), self._widths)
             total = total + self.config.self_weight * views
