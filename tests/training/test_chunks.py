@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from moonshelf.encoder import CompactEncoder, Item
-from moonshelf.encoder.inputs import LENGTH_STEP, collate
-from moonshelf.training.chunks import encode_in_chunks, split, take
+from moonshelf.encoder.inputs import collate
+from moonshelf.training.chunks import WIDTH_STEP, encode_in_chunks, split, take
 from moonshelf.training.losses import Relation, circle_loss, info_nce, matryoshka, sigmoid_loss, two_sided
 from moonshelf.types import ProductBatch
 
@@ -49,7 +49,7 @@ def test_a_chunk_is_as_wide_as_its_longest_text(encoder: CompactEncoder) -> None
     lengths = batch.mask.sum(1).sort().values
     for rows, longest in zip(split(batch, 3), (2, 5, 8), strict=True):
         part = take(batch, rows)
-        assert part.ids.shape[1] == -(-int(lengths[longest]) // LENGTH_STEP) * LENGTH_STEP
+        assert part.ids.shape[1] == -(-int(lengths[longest]) // WIDTH_STEP) * WIDTH_STEP
         assert torch.equal(part.ids.sum(1), batch.ids[rows].sum(1))
     assert take(batch, split(batch, 3)[0]).ids.shape[1] < batch.ids.shape[1]
 
