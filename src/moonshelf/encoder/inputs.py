@@ -36,7 +36,7 @@ def prepare_image(image: Image.Image, size: int) -> Pixels:
     """
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BICUBIC)
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB")).transpose(2, 0, 1)
+    return np.array(image if image.mode == "RGB" else image.convert("RGB")).transpose(2, 0, 1)
 
 
 def stack_pixels(photos: Sequence[Pixels]) -> Tensor:

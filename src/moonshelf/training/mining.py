@@ -133,7 +133,11 @@ def mine(
 def _held(path: Path, meta: dict[str, str]) -> Mined | None:
     """What an earlier run found with the same vectors and settings."""
     try:
-        marks = {k.decode(): v.decode() for k, v in (pq.read_schema(path).metadata or {}).items()}
+        marks = {
+            k.decode(): v.decode()
+            for k, v in (pq.read_metadata(path).metadata or {}).items()
+            if k != b"ARROW:schema"
+        }
         return Mined(**json.loads(marks["mined"])) if meta.items() <= marks.items() else None
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError):
         return None  # none, or damaged: it is written anew
