@@ -1,9 +1,10 @@
 """Kill posttrain with SIGKILL at random steps, resume, and compare the final weights byte for byte.
 
-    python benchmarks/kill_resume.py SHOP [--kills 10] [--steps 60] [--seed 0]
+    python benchmarks/kill_resume.py SHOP [--kills 10] [--steps 60] [--seed 0] [--ranks 2]
 
 One uninterrupted run is the reference. Each trial starts anew, is killed at a random step (and once more
-while it resumes, half of the time), resumes to the end, and its `model.safetensors` is compared.
+while it resumes, half of the time), resumes to the end, and its `model.safetensors` is compared. With several
+ranks a random one of them is killed, or all at once; those that are left must end by themselves.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import hashlib
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -45,18 +47,44 @@ def reached(work: Path) -> int:
     return max((r["step"] for r in read_log(work / ".posttrain.unfinished")), default=0)
 
 
-def run(args: list[str]) -> None:
-    subprocess.run(args, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def start(args: list[str], ranks: int) -> list[subprocess.Popen[bytes]]:
+    """The command in so many processes, with the variables that torchrun sets."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        shared = {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(s.getsockname()[1]),
+            "WORLD_SIZE": str(ranks),
+        }
+    if ranks > 1:
+        shared["OMP_NUM_THREADS"] = "1"
+    return [
+        subprocess.Popen(
+            args,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(ranks)
+    ]
 
 
-def kill_at(args: list[str], work: Path, step: int) -> int:
-    process = subprocess.Popen(
-        args, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    while reached(work) < step and process.poll() is None:
+def run(args: list[str], ranks: int) -> None:
+    codes = [process.wait() for process in start(args, ranks)]
+    if any(codes):
+        raise SystemExit(f"a run that was not killed ended with {codes}")
+
+
+def kill_at(args: list[str], work: Path, step: int, ranks: int, victims: list[int]) -> int:
+    processes = start(args, ranks)
+    while reached(work) < step and all(process.poll() is None for process in processes):
         time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    for rank in victims:
+        if processes[rank].poll() is None:
+            os.killpg(processes[rank].pid, signal.SIGKILL)
+    for process in processes:
+        process.wait(timeout=300)
     return reached(work)
 
 
@@ -68,25 +96,28 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ranks", type=int, default=1)
     a = parser.parse_args()
     rng = random.Random(a.seed)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         prepared = open_shop(a.shop, cache=root / "shop").path
         reference = root / "reference"
-        run(command(prepared, reference, a.steps, a.seed))
+        run(command(prepared, reference, a.steps, a.seed), a.ranks)
         expected, same = weights(reference), 0
         for trial in range(a.kills):
             work = root / f"trial-{trial}"
             args = command(prepared, work, a.steps, a.seed)
-            at = [kill_at(args, work, rng.randrange(1, a.steps - 1))]
+            who = [rng.choice([[rank] for rank in range(a.ranks)] + [[*range(a.ranks)]]) for _ in range(2)]
+            at = [kill_at(args, work, rng.randrange(1, a.steps - 1), a.ranks, who[0])]
             if rng.random() < 0.5 and at[0] < a.steps - 2:
-                at.append(kill_at(args, work, rng.randrange(at[0] + 1, a.steps)))
-            run(args)
+                at.append(kill_at(args, work, rng.randrange(at[0] + 1, a.steps), a.ranks, who[1]))
+            run(args, a.ranks)
             equal = weights(work) == expected
             same += equal
             print(
-                f"trial {trial}: killed at step {at}, final weights {'same' if equal else 'DIFFERENT'}",
+                f"trial {trial}: ranks {who[: len(at)]} killed at step {at}, "
+                f"final weights {'same' if equal else 'DIFFERENT'}",
                 flush=True,
             )
         print(f"same bytes: {same}/{a.kills}")

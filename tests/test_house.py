@@ -9,7 +9,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "moonshelf"
 ORDER = [
-    "errors", "progress", "types", "workspace", "config",
+    "errors", "progress", "types", "best", "workspace", "config",
     "shop", "augment", "encoder", "training", "shelf", "evaluation",
     "retrieval", "relevance", "ranking", "creative", "studies", "report", "serving",
     "recipes", "pipeline", "doctor", "commands", "cli",

@@ -57,7 +57,7 @@ def test_the_five_iterations_add_to_each_other() -> None:
     assert changed[0] == set()
     assert changed[1] == {"memory", "query_weight", "label_smoothing", "modality_dropout"}
     assert changed[2] == {"clean", "category_hard", "mine", "memory"}
-    assert changed[3] == {"query_weight", "label_smoothing", "modality_dropout"}
+    assert changed[3] == {"query_weight", "label_smoothing", "modality_dropout", "actions"}
     assert all(as_dict(c.encoder) == as_dict(steps[0].encoder) for c in steps)
 
 

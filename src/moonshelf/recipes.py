@@ -147,13 +147,16 @@ def v4() -> RunConfig:
 
 
 def v5() -> RunConfig:
-    """Iteration 5, all of it: v4 with smoothing, queries of one product, dropped modalities, the second posttrain."""
+    """Iteration 5, all of it: v4 with smoothing, queries of one product, dropped modalities, and two posttrains: clicks
+    and carts, then purchases.
+    """
     base, full = v4(), PosttrainConfig()
     whole = replace(
         base.posttrain,
         query_weight=full.query_weight,
         label_smoothing=full.label_smoothing,
         modality_dropout=full.modality_dropout,
+        actions=("click", "cart"),
     )
     return replace(base, stages="all", posttrain=whole)
 
@@ -268,6 +271,11 @@ def _check_together(config: RunConfig) -> None:
             raise InputError(
                 f"{name}.clean: hardest asks an encoder about what the other filters left, so it comes last",
                 mend=f"write {','.join([f for f in post.clean if f != 'hardest'] + ['hardest'])}",
+            )
+        if post.optim.shard and post.chunk:
+            raise InputError(
+                f"{name}.optim.shard and {name}.chunk: unlike numbers of chunks would wait for each other",
+                mend="set one of them",
             )
         if post.keep_megabytes and not post.chunk:
             raise InputError(

@@ -19,11 +19,13 @@ import torch.multiprocessing as mp
 
 from moonshelf.encoder import CompactEncoder, load_encoder, save_encoder
 from moonshelf.shop.shop import Shop, open_shop
-from moonshelf.training.config import PosttrainConfig, PretrainConfig
+from moonshelf.training.config import OptimConfig, PosttrainConfig, PretrainConfig
 from moonshelf.training.distributed import agreed, average_gradients, part
+from moonshelf.training.loop import freeze
 from moonshelf.training.posttrain import Posttrain
 from moonshelf.training.pretrain import Pretrain
 from moonshelf.training.runlog import read_log
+from moonshelf.training.shard import shard, whole
 from moonshelf.training.views import ViewConfig, random_views
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="gloo over loopback")
@@ -42,6 +44,16 @@ STAGES = {
         category_hard=1,
         types=("image>image:1", "image>rich+image:2", "text>rich:1"),
     ),
+    "cut": PosttrainConfig(
+        batch=7,
+        view_size=64,
+        self_weight=0.5,
+        replay=0.5,
+        replay_batch=5,
+        category_hard=1,
+        optim=OptimConfig(shard=True),
+    ),
+    "cut, few": PosttrainConfig(batch=2, view_size=64, memory=0, optim=OptimConfig(shard=True)),
     "few": PosttrainConfig(batch=2, view_size=64, memory=0),  # parts without rows
 }
 
@@ -56,6 +68,9 @@ def gradients(name: str, shop: Shop, encoder: CompactEncoder) -> tuple[float, di
     """Loss and averaged gradients of the first two steps (the second one meets the memory of the first)."""
     config: Any = STAGES[name]
     stage = (Pretrain if name == "pretrain" else Posttrain)([shop], encoder, config, 0)  # type: ignore[operator]
+    freeze(encoder, config.optim)
+    if config.optim.shard and dist.is_initialized():
+        shard(encoder, encoder.fusion)
     encoder.train()
     for step in (0, 1):
         encoder.zero_grad()
@@ -63,7 +78,7 @@ def gradients(name: str, shop: Shop, encoder: CompactEncoder) -> tuple[float, di
         loss.backward()
         named = [*encoder.named_parameters(), *((f"stage{i}", p) for i, p in enumerate(stage.parameters()))]
         average_gradients([p for _, p in named])
-    return loss.item(), {k: p.grad.clone() for k, p in named if p.grad is not None}
+    return loss.item(), whole({k: p.grad for k, p in named if p.grad is not None})
 
 
 def work(rank: int, size: int, port: int, names: Sequence[str], shop: str, encoder: str, out: str) -> None:
@@ -90,6 +105,9 @@ def test_many_processes_give_the_gradients_of_one(
         for rank in range(size):
             found, theirs = torch.load(tmp_path / f"{name}-{rank}", weights_only=True)
             assert found == pytest.approx(loss, rel=1e-5)
+            if "cut" in name:  # where one process has no gradient, cut weights have one of zero
+                assert all(not g.any() for k, g in theirs.items() if k not in expected)
+                theirs = {k: g for k, g in theirs.items() if k in expected}
             assert theirs.keys() == expected.keys()
             apart = torch.cat([(theirs[key] - value).flatten() for key, value in expected.items()]).norm()
             assert float(apart / size_of) < 1e-5, name
@@ -142,6 +160,50 @@ def test_only_training_is_for_several_processes(shop_folder: Path, tmp_path: Pat
     found = torchrun(2, ["run", str(shop_folder), "--work", str(tmp_path / "w")])
     assert found.returncode and b"moonshelf run is one process" in found.stderr
     assert not (tmp_path / "w").exists()
+
+
+def test_cut_weights_learn_the_same_and_resume_to_the_same_bytes(shop_folder: Path, tmp_path: Path) -> None:
+    """Two processes with whole weights, with cut weights, and with cut weights and all ranks killed."""
+    settings = ("loop.max_steps=6", "loop.checkpoint_steps=2", "loop.evaluate_every=4", "optim.trunk_lr=1e-5")
+
+    def args(name: str, *more: str) -> list[str]:
+        words = [word for s in (*settings, *more) for word in ("--set", f"posttrain.{s}")]
+        return [
+            "posttrain",
+            str(shop_folder),
+            "--work",
+            str(tmp_path / name),
+            "--recipe",
+            "smoke",
+            "--resume",
+            *words,
+        ]
+
+    for name, more in (("plain", []), ("cut", ["optim.shard=true"])):
+        found = torchrun(2, args(name, *more))
+        assert found.returncode == 0, found.stderr.decode()[-2000:]
+    killed = launch(2, args("killed", "optim.shard=true"))
+    deadline = time.monotonic() + 200
+    unfinished = tmp_path / "killed" / ".posttrain.unfinished"
+    while time.monotonic() < deadline and max((r["step"] for r in read_log(unfinished)), default=0) < 3:
+        time.sleep(0.01)
+    for process in killed:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert not (tmp_path / "killed" / "posttrain").exists()
+    found = torchrun(2, args("killed", "optim.shard=true"))
+    assert found.returncode == 0 and b"resumed at step" in found.stderr, found.stderr.decode()[-2000:]
+    plain, cut, again = (
+        load_encoder(tmp_path / name / "posttrain").state_dict() for name in ("plain", "cut", "killed")
+    )
+    assert all(torch.equal(cut[k], again[k]) for k in cut)
+    for name, value in plain.items():
+        torch.testing.assert_close(cut[name], value, rtol=1e-3, atol=1e-5, msg=name)
+    first, second = (
+        [r["gradient_norm"] for r in read_log(tmp_path / name / "posttrain") if r["kind"] == "train"]
+        for name in ("plain", "cut")
+    )
+    assert first == pytest.approx(second, rel=1e-3)
 
 
 def test_killed_ranks_end_the_run_and_resume_to_the_same_bytes(shop_folder: Path, tmp_path: Path) -> None:

@@ -24,6 +24,9 @@ class OptimConfig:
     average: float = (
         0.99  # decay of the running mean of the weights that is validated and kept; 0: the weights themselves
     )
+    shard: bool = (
+        False  # several processes: each holds a piece of the weights, gradients and optimiser state (FSDP2)
+    )
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16 autocast: pays on GPUs; on CPUs measure first
 
 

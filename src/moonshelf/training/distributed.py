@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from moonshelf import progress
 from moonshelf.errors import InputError
 from moonshelf.training.gather import device_of_messages, world
+from moonshelf.training.shard import in_pieces
 
 ValueT = TypeVar("ValueT")
 _WAIT = timedelta(hours=2)  # rank 0 validates and writes while the others wait
@@ -103,9 +104,11 @@ def agreed(value: ValueT) -> ValueT:
 def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     """Mean of the gradients over processes, in place; one message for all of them.
 
-    A parameter that has a gradient on some processes only (an empty part) counts as zero on the others.
+    A parameter that has a gradient on some processes only (an empty part) counts as zero on the others. The gradients
+    of cut parameters (``shard``) are means already.
     """
     size = world()[1]
+    parameters = [p for p in parameters if not in_pieces(p)]
     if size == 1:
         return
     there = torch.tensor([float(p.grad is not None) for p in parameters], device=device_of_messages())

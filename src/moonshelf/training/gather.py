@@ -48,12 +48,26 @@ def device_of_messages() -> torch.device:
     return torch.device("cuda") if dist.get_backend() == "nccl" else torch.device("cpu")
 
 
-def encode_together(encode: Callable[[ProductBatch], Tensor], own: ProductBatch, width: int) -> Tensor:
-    """Everybody's rows ``[sum of rows, width]``, each encoded by the process that has it; a part may be empty."""
+def encode_together(
+    encode: Callable[[ProductBatch], Tensor], own: ProductBatch, width: int, *, cut: bool = False
+) -> Tensor:
+    """Everybody's rows ``[sum of rows, width]``, each encoded by the process that has it; a part may be empty.
+
+    ``cut``: the tower's weights lie in pieces (``shard``), so a process without rows runs it, too.
+    """
     if own.size or world()[1] == 1:
         return gather(encode(own))
     # no rows, but the backward pass must come by: all processes meet there
-    return gather(torch.zeros(0, width, device=own.ids.device, requires_grad=True))
+    rows = (
+        encode(_token(own))[:0] if cut else torch.zeros(0, width, device=own.ids.device, requires_grad=True)
+    )
+    return gather(rows)
+
+
+def _token(like: ProductBatch) -> ProductBatch:
+    """A row of one token: what a process without rows encodes, where all must."""
+    ids = torch.ones(1, 1, dtype=torch.int64, device=like.ids.device)
+    return ProductBatch(1, like.images[:0], like.owner[:0], ids, ids.bool())
 
 
 def finite(rows: Tensor, what: str, stage: str, step: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,16 @@ from moonshelf.training.distributed import agreed, average_gradients, in_turn, w
 from moonshelf.training.gather import world
 from moonshelf.training.runlog import RunLog
 from moonshelf.training.sampler import step_seed
+from moonshelf.training.shard import (
+    clip_gradients,
+    like,
+    local,
+    shard,
+    take,
+    take_optimiser,
+    whole,
+    whole_optimiser,
+)
 from moonshelf.workspace import digest
 
 BatchT = TypeVar("BatchT")
@@ -77,6 +88,13 @@ class TrainResult:
     stopped_early: bool
 
 
+def freeze(encoder: CompactEncoder, config: OptimConfig) -> None:
+    """Gradients for the parts that learn, none for those whose rate is 0."""
+    rates = {"trunk": config.trunk_lr, "text": config.text_lr, "head": config.head_lr}
+    for part, _, parameter in encoder.parameter_groups():
+        parameter.requires_grad_(rates[part] > 0)
+
+
 def make_optimiser(
     encoder: CompactEncoder, extra: list[nn.Parameter], config: OptimConfig
 ) -> torch.optim.AdamW:
@@ -84,7 +102,6 @@ def make_optimiser(
     rates = {"trunk": config.trunk_lr, "text": config.text_lr, "head": config.head_lr}
     groups: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for part, _, parameter in encoder.parameter_groups():
-        parameter.requires_grad_(rates[part] > 0)
         if rates[part] > 0:
             groups.setdefault((part, parameter.ndim > 1), []).append(parameter)
     sets: list[dict[str, Any]] = [
@@ -138,16 +155,22 @@ class _Run(Generic[BatchT]):
     def __init__(
         self, encoder: CompactEncoder, stage: Stage[BatchT], folder: Path, validate: Validate | None
     ) -> None:
-        self.encoder, self.stage, self.folder, self.validate = encoder, stage, folder, validate
+        self.plain, self.stage, self.folder, self.validate = encoder, stage, folder, validate
+        freeze(encoder, stage.optim)
+        self.cut = stage.optim.shard and world()[1] > 1
+        self.encoder = encoder
+        if self.cut:
+            self.encoder = copy.deepcopy(encoder)
+            shard(self.encoder, self.encoder.fusion)
         self.total = total_steps(stage.loop, stage.steps_per_epoch)
         self.every = max(1, round(stage.loop.evaluate_every * stage.steps_per_epoch))
-        self.optimiser = make_optimiser(encoder, stage.parameters(), stage.optim)
+        self.optimiser = make_optimiser(self.encoder, stage.parameters(), stage.optim)
         # the version covers shape and starting weights: a checkpoint of another start is refused
         asked = getattr(validate, "identity", "")  # the best so far counts on the same val queries alone
         self.key = digest([stage.name, stage.identity(), encoder.version, asked])
         self.mean: dict[str, Tensor] | None = None
         if stage.optim.average:
-            self.mean = {k: v.detach().clone() for k, v in encoder.named_parameters() if v.requires_grad}
+            self.mean = {k: v.detach().clone() for k, v in self.encoder.named_parameters() if v.requires_grad}
         self.best: tuple[float, ...] = ()
         self.best_model: dict[str, Tensor] | None = None
         self.stale = 0
@@ -164,12 +187,12 @@ class _Run(Generic[BatchT]):
         found = load_checkpoint(self.folder, self.key)
         if found is None:
             return 0
-        self.encoder.load_state_dict(found.model)
-        self.optimiser.load_state_dict(found.optimiser)
+        take(self.encoder, found.model)
+        take_optimiser(self.optimiser, found.optimiser)
         self.stage.load_state(found.stage)
         if self.mean is not None and found.average is not None:
             for name, value in self.mean.items():
-                value.copy_(found.average[name])
+                value.copy_(like(found.average[name], value))
         self.best, self.best_model = tuple(found.best), found.best_model
         self.stale, self.history, self.before = found.stale, found.history, found.seconds
         return found.step
@@ -177,16 +200,20 @@ class _Run(Generic[BatchT]):
     def save(self, step: int) -> None:
         """Write the state after ``step`` steps; rank 0's is everybody's."""
         self.saved_at = time.monotonic()
+        model, optimiser, average = self.encoder.state_dict(), self.optimiser.state_dict(), self.mean
+        if self.cut:  # all processes bring their pieces
+            model, optimiser = whole(model), whole_optimiser(optimiser)
+            average = None if average is None else whole(average)
         if world()[0]:
             return
         save_checkpoint(
             Checkpoint(
                 step=step,
                 config_key=self.key,
-                model=self.encoder.state_dict(),
+                model=model,
                 stage=self.stage.state(),
-                optimiser=self.optimiser.state_dict(),
-                average=self.mean,
+                optimiser=optimiser,
+                average=average,
                 best_model=self.best_model,
                 best=self.best,
                 stale=self.stale,
@@ -201,7 +228,9 @@ class _Run(Generic[BatchT]):
         if self.validate is None:
             return
         with self.averaged():
-            values = agreed({} if world()[0] else self.validate(self.encoder))
+            if self.cut:
+                take(self.plain, whole(self.encoder.state_dict()))
+            values = agreed({} if world()[0] else self.validate(self.plain))
             self._judge(step, values, log)
 
     def _judge(self, step: int, values: dict[str, float], log: RunLog | None) -> None:
@@ -211,7 +240,7 @@ class _Run(Generic[BatchT]):
         score = tuple(values.values())
         if not self.best or score > self.best:
             self.best, self.stale = score, 0
-            self.best_model = {k: v.detach().cpu().clone() for k, v in self.encoder.state_dict().items()}
+            self.best_model = {k: v.detach().cpu().clone() for k, v in self.plain.state_dict().items()}
         else:
             self.stale += 1
 
@@ -250,7 +279,7 @@ class _Run(Generic[BatchT]):
         decay = min(self.stage.optim.average, (1 + step) / (10 + step))
         names = [k for k in self.mean]
         now = dict(self.encoder.named_parameters())
-        torch._foreach_lerp_([self.mean[k] for k in names], [now[k] for k in names], 1 - decay)
+        torch._foreach_lerp_([local(self.mean[k]) for k in names], [local(now[k]) for k in names], 1 - decay)
 
     def step(self, step: int, batch: BatchT) -> dict[str, float]:
         """One optimiser step; what to log."""
@@ -272,7 +301,7 @@ class _Run(Generic[BatchT]):
         loss.backward()  # type: ignore[no-untyped-call]
         parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
         average_gradients(parameters)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, optim.clip)
+        norm = (clip_gradients if self.cut else torch.nn.utils.clip_grad_norm_)(parameters, optim.clip)
         self._finite("gradient", norm, step)
         self.optimiser.step()
         self._follow(step)
@@ -320,7 +349,7 @@ def train(
             run.evaluate(0, log)
         step = first - 1
         stopped = bool(loop.patience) and run.stale >= loop.patience
-        encoder.train()
+        run.encoder.train()
         if not stopped:
             for step, batch in _prefetched(stage, first, run.total):
                 values = run.step(step, batch)
@@ -330,16 +359,20 @@ def train(
                 due = (step + 1) % run.every == 0 or step + 1 == run.total
                 if due:
                     run.evaluate(step + 1, log)
-                    encoder.train()
+                    run.encoder.train()
                 stopped = bool(loop.patience) and run.stale >= loop.patience
                 by_steps = loop.checkpoint_steps and (step + 1) % loop.checkpoint_steps == 0
-                if by_steps or time.monotonic() - run.saved_at > loop.checkpoint_seconds or stopped:
+                by_time = time.monotonic() - run.saved_at > loop.checkpoint_seconds
+                if by_steps or stopped or (agreed(by_time) if run.cut else by_time):
                     run.save(step + 1)
                 if stopped:
                     break
     encoder.eval()
     if run.best_model is not None:
         encoder.load_state_dict(run.best_model)
+    elif run.cut:
+        with run.averaged():
+            take(encoder, whole(run.encoder.state_dict()))
     elif run.mean is not None:
         run.put(run.mean)
     best = max(run.history, key=lambda r: tuple(v for k, v in r.items() if k != "step"), default={})

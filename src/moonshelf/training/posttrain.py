@@ -57,7 +57,9 @@ class Posttrain:
         self.config, self.seed = config, seed
         self.replay: Pretrain | None = None
         if config.replay > 0:
-            first = PretrainConfig(batch=config.replay_batch, view_size=config.view_size, view=config.view)
+            first = PretrainConfig(
+                batch=config.replay_batch, view_size=config.view_size, view=config.view, optim=config.optim
+            )
             self.replay = Pretrain(shops, encoder, first, seed)
         self.optim, self.loop = config.optim, config.loop
         self._widths = encoder.widths
@@ -101,7 +103,8 @@ class Posttrain:
 
         def encode(own: ProductBatch, what: str, budget: int = 0) -> Tensor:
             chunked = partial(encode_in_chunks, encoder, rows=self.config.chunk, budget=budget)
-            return finite(encode_together(chunked, own.to(device), encoder.width), what, self.name, step)
+            rows = encode_together(chunked, own.to(device), encoder.width, cut=self.optim.shard)
+            return finite(rows, what, self.name, step)
 
         queries = encode(batch.queries, "queries", half)
         products = encode(batch.products, "products", half)

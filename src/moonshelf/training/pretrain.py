@@ -166,7 +166,8 @@ class Pretrain:
         groups = batch.groups.to(device)
 
         def encode(own: ProductBatch, what: str) -> Tensor:
-            return finite(encode_together(encoder, own.to(device), encoder.width), what, self.name, step)
+            rows = encode_together(encoder, own.to(device), encoder.width, cut=self.optim.shard)
+            return finite(rows, what, self.name, step)
 
         first, second = encode(batch.first, "photos"), encode(batch.second, "photos")
         scale = self.self_scale.exp().clamp(max=100)
