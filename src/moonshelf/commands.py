@@ -135,7 +135,8 @@ def train(
     if world()[0]:
         return folder
     if later:
-        say(f"{name}: work/encoder stays that of {later[-1]}; run {later[0]} again to build on this stage")
+        verb = "posttrain --second" if later[0] == "posttrain2" else later[0]
+        say(f"{name}: work/encoder stays that of {later[-1]}; run {verb} again to build on this stage")
     else:
         pipeline.publish_encoder(folder, work)
     return folder

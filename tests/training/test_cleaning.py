@@ -18,6 +18,7 @@ from moonshelf.errors import InputError, TooLittleData
 from moonshelf.shop.shop import Shop, open_shop
 from moonshelf.training import prior
 from moonshelf.training.config import LoopConfig, OptimConfig, PosttrainConfig
+from moonshelf.training.mining import load_mined, mine
 from moonshelf.training.pairs import SearchPairs
 from moonshelf.training.posttrain import posttrain
 from moonshelf.training.prior import prior_vectors, similarity
@@ -148,3 +149,18 @@ def test_a_second_stage_with_everything(
         kinds = [record[f"negatives_{kind}"] for kind in ("in_batch", "category", "mined", "memory")]
         assert record["negatives"] == pytest.approx(sum(kinds), abs=1e-4)
     assert sum(r["negatives_mined"] + r["negatives_category"] for r in steps) > 0
+
+
+def test_negatives_are_mined_for_the_queries_that_the_filters_left(
+    shop: Shop, encoder: CompactEncoder, tmp_path: Path
+) -> None:
+    pairs = SearchPairs([shop])
+    queries, products = prior_vectors(pairs, encoder, tmp_path / "prior")
+    rows = pairs.keep_hardest(similarity(pairs, queries, products))
+    found = []
+    for name, own in (("right", queries[rows]), ("shifted", queries[: len(rows)])):
+        mine(own, products, pairs, tmp_path / name, per_query=2, guard=2.0)
+        found.append(load_mined(tmp_path / name, pairs))
+    assert not np.array_equal(*found)
+    posttrain(shop, encoder, tmp_path, replace(CONFIG, clean=("hardest",), mine=2, mine_guard=2.0))
+    assert np.array_equal(load_mined(tmp_path / "mined.parquet", pairs), found[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -26,8 +27,13 @@ def cycle(n: int, first: int, count: int, seed: int, stage: str) -> np.ndarray:
     out = np.empty(count, dtype=np.int64)
     for epoch in np.unique(at // n).tolist():
         here = at // n == epoch
-        out[here] = epoch_order(n, 0, seed, stage, epoch)[at[here] % n]
+        out[here] = _order(n, seed, stage, epoch)[at[here] % n]
     return out
+
+
+@lru_cache(maxsize=16)  # a pass lasts many steps
+def _order(n: int, seed: int, stage: str, epoch: int) -> np.ndarray:
+    return epoch_order(n, 0, seed, stage, epoch)
 
 
 def grouped_batches(
