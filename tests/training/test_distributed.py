@@ -204,6 +204,9 @@ def test_cut_weights_learn_the_same_and_resume_to_the_same_bytes(shop_folder: Pa
         for name in ("plain", "cut")
     )
     assert first == pytest.approx(second, rel=1e-3)
+    for record in [r for r in read_log(tmp_path / "plain" / "posttrain") if r["kind"] == "train"]:
+        kinds = [record[f"negatives_{kind}"] for kind in ("in_batch", "spatial", "memory")]
+        assert record["negatives"] == pytest.approx(sum(kinds), abs=1e-4) and min(kinds[:2]) > 0
 
 
 def test_killed_ranks_end_the_run_and_resume_to_the_same_bytes(shop_folder: Path, tmp_path: Path) -> None:

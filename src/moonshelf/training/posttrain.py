@@ -18,7 +18,7 @@ from moonshelf.shop.shop import Shop
 from moonshelf.training.batches import PairBatches, PosttrainBatch
 from moonshelf.training.chunks import encode_in_chunks
 from moonshelf.training.config import PosttrainConfig, PretrainConfig
-from moonshelf.training.distributed import in_turn, wait
+from moonshelf.training.distributed import in_turn, part, wait
 from moonshelf.training.gather import encode_together, finite, world
 from moonshelf.training.loop import TrainResult, Validate, total_steps, train
 from moonshelf.training.losses import Relation, circle_loss, info_nce, matryoshka, nt_xent, two_sided
@@ -128,6 +128,10 @@ class Posttrain:
             "negatives": float(found.negatives_per_query().float().mean()),
         }
         kinds = batch.kinds | {"memory": torch.ones(int(fresh.sum()), dtype=torch.bool)}
+        if world()[1] > 1:  # spatial: encoded by another process
+            here = torch.zeros(len(batch.product_numbers), dtype=torch.bool)
+            here[part(len(here))] = True
+            kinds |= {"in_batch": kinds["in_batch"] & here, "spatial": kinds["in_batch"] & ~here}
         values |= _counted(found, kinds, len(batch.product_numbers))
         if bool(fresh.any()):
             values["memory_age"] = float((step - past_steps[fresh]).float().mean())
