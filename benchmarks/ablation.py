@@ -135,6 +135,8 @@ def main() -> int:
                     configured(settings, seed), start=start,
                 )  # fmt: skip
             except InputError as error:
+                if name == "base":
+                    raise  # everything is measured against it
                 refused[name] = str(error)
                 continue
             hits[name].append(task.hits(folder, a.cut))
