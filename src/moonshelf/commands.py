@@ -30,6 +30,7 @@ from moonshelf.shop.shop import Shop, open_shop
 from moonshelf.training.distributed import in_turn
 from moonshelf.training.gather import world
 from moonshelf.training.hard import require_categories
+from moonshelf.training.typed import asks_products
 
 EXAMPLES = 200  # searches kept with their answers in an evaluation file, for the report
 
@@ -162,7 +163,9 @@ def run(
     if config.stages in ("both", "all", "pretrain") and len(shop.images):
         stages.append("pretrain")
     if config.stages in ("both", "all", "posttrain") and (
-        has_searches(shop, "train", "image") or has_searches(shop, "train", "text")
+        has_searches(shop, "train", "image")
+        or has_searches(shop, "train", "text")
+        or (shop.events is not None and asks_products(config.posttrain.types))
     ):
         stages += ["posttrain", "posttrain2"] if config.stages == "all" else ["posttrain"]
     for stage in stages:

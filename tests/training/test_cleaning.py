@@ -164,3 +164,10 @@ def test_negatives_are_mined_for_the_queries_that_the_filters_left(
     assert not np.array_equal(*found)
     posttrain(shop, encoder, tmp_path, replace(CONFIG, clean=("hardest",), mine=2, mine_guard=2.0))
     assert np.array_equal(load_mined(tmp_path / "mined.parquet", pairs), found[0])
+    out = pl.read_parquet(tmp_path / "dropped.parquet")  # what a filter took out can be looked at
+    assert out.columns == [
+        "shop", "filter", "product_id", "query_image_id", "query_text", "action", "reason",
+    ]  # fmt: skip
+    assert len(out) == 48 and set(out["filter"]) == {"hardest"} and set(out["shop"]) == {shop.name}
+    kept = {(image, text) for _, image, text in pairs.queries}
+    assert not kept & set(out.select("query_image_id", "query_text").iter_rows())

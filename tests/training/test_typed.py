@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from moonshelf import progress
 from moonshelf.encoder import CompactEncoder, product_text
 from moonshelf.encoder.sentence import tokenizer
-from moonshelf.errors import InputError
-from moonshelf.shop.shop import Shop
+from moonshelf.errors import InputError, TooLittleData
+from moonshelf.shop.shop import Shop, open_shop
 from moonshelf.training.config import LoopConfig, OptimConfig, PosttrainConfig
 from moonshelf.training.posttrain import Posttrain, posttrain
 from moonshelf.training.runlog import read_log
@@ -100,3 +104,50 @@ def test_a_run_with_typed_pairs(shop: Shop, encoder: CompactEncoder, tmp_path: P
     posttrain(shop, encoder, tmp_path, CONFIG)
     steps = [r for r in read_log(tmp_path) if r["kind"] == "train"]
     assert len(steps) == 2 and all(np.isfinite(r["loss"]) for r in steps)
+
+
+def with_events(raw: Path, searches: bool = True) -> Shop:
+    """The small shop and two users who clicked through it."""
+    start = datetime(2024, 1, 1)
+    rows = [
+        (user, start + timedelta(minutes=m), str((m * step) % 12), "click")
+        for user, step in (("u", 1), ("v", 5))
+        for m in range(20)
+    ]
+    pl.DataFrame(rows, schema=["user_id", "time", "product_id", "action"], orient="row").write_parquet(
+        raw / "events.parquet"
+    )
+    if not searches:
+        (raw / "searches.parquet").unlink()
+    return open_shop(raw, cache=raw.parent / "read")
+
+
+def test_products_that_ask_for_products(shop_with: Callable[..., Path], encoder: CompactEncoder) -> None:
+    shop = with_events(shop_with())
+    config = replace(CONFIG, types=("rich+image>rich+image:1", "image>rich+image:1"), batch=8)
+    stage = Posttrain([shop], encoder, config, 0)
+    pairs = stage.pairs
+    asking = np.flatnonzero(pairs.asks_product)
+    assert len(asking) > 10 and len(asking) < len(pairs)
+    everything = torch.arange(len(pairs.products))
+    right, wrong = pairs.masks(asking, everything)
+    for i, row in enumerate(asking.tolist()):
+        _, image, text = pairs.queries[row]
+        asked = next(n for n, (_, p) in enumerate(pairs.products) if shop.product(p).image_ids[0] == image)
+        assert text == product_text(shop.product(pairs.products[asked][1]))
+        assert not wrong[i, asked] and not right[i, asked] and asked != pairs.product_of[row]
+        assert right[i, pairs.product_of[row]]
+    rows, shows = stage.batches.typed.rows(0) if stage.batches.typed else (asking, [])
+    assert pairs.asks_product[rows].tolist() == [True] * 4 + [False] * 4 and set(shows) == {"rich+image"}
+    assert not Posttrain([shop], encoder, CONFIG, 0).pairs.asks_product.any()  # no type asks with a product
+
+
+def test_a_shop_with_events_alone_can_be_posttrained(
+    shop_with: Callable[..., Path], encoder: CompactEncoder, tmp_path: Path
+) -> None:
+    shop = with_events(shop_with(), searches=False)
+    posttrain(shop, encoder, tmp_path / "out", replace(CONFIG, types=("rich+image>rich+image",)))
+    steps = [r for r in read_log(tmp_path / "out") if r["kind"] == "train"]
+    assert len(steps) == 2 and all(r["negatives"] > 0 for r in steps)
+    with pytest.raises(TooLittleData, match="only 0 searches"):
+        posttrain(shop, encoder, tmp_path / "without", replace(CONFIG, types=()))

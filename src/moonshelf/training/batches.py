@@ -72,7 +72,10 @@ class PairBatches:
         self._epoch_batches = lru_cache(maxsize=2)(self._make_epoch)
         self.typed: TypedSampler | None = None
         if config.types:
-            kinds = [modality(image, text) for _, image, text in pairs.queries]
+            kinds = [
+                modality(image, text, bool(product))
+                for (_, image, text), product in zip(pairs.queries, pairs.asks_product, strict=True)
+            ]
             shows = [self._can_show(number) for number in range(len(pairs.products))]
             per_pair = [shows[number] for number in pairs.product_of]
             types = parse_types(config.types)

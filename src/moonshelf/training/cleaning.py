@@ -8,7 +8,7 @@ from typing import Literal
 import polars as pl
 
 from moonshelf.errors import InputError
-from moonshelf.shop.clean import entity_filter, exposure_histogram, merge_spu, rebalance
+from moonshelf.shop.clean import Cleaned, entity_filter, exposure_histogram, merge_spu, rebalance
 from moonshelf.shop.gazetteer import Gazetteer
 from moonshelf.shop.shop import Shop
 
@@ -23,7 +23,7 @@ def clean_pairs(
     seed: int,
     required: bool,
     stage: str = "posttrain",
-) -> tuple[pl.DataFrame, list[str]]:
+) -> tuple[pl.DataFrame, list[str], list[pl.DataFrame]]:
     """Run filters in the order given; ``hardest`` is left to ``SearchPairs.keep_hardest``, as it needs an encoder.
 
     Args:
@@ -34,14 +34,16 @@ def clean_pairs(
         stage: whose settings an error names.
 
     Returns:
-        What is left, and a line a filter.
+        What is left, a line a filter, and what each filter dropped: the rows of ``pairs`` with ``shop``, ``filter``
+        and ``reason``.
 
     Raises:
         InputError: no impressions to re-balance by, no names to look for.
     """
     lines: list[str] = []
+    dropped: list[pl.DataFrame] = []
     if shop.products is None:
-        return pairs, lines
+        return pairs, lines, dropped
     columns = dict(
         zip(
             ("spu", "category", "title"),
@@ -77,5 +79,14 @@ def clean_pairs(
                 mend=f"take {name} out of {stage}.clean",
             )
         lines.append(f"clean, {name}, {shop.name}: {f'left out, no {lacking}' if lacking else found}")
-        pairs = pairs if lacking else found.kept
-    return pairs, lines
+        if not lacking:
+            pairs = found.kept
+            dropped.append(named(found, name, shop.name))
+    return pairs, lines, dropped
+
+
+def named(found: Cleaned, name: str, shop: str) -> pl.DataFrame:
+    """The pairs that a filter dropped, with its name and the shop's: what ``dropped.parquet`` of a stage holds."""
+    asked = ("product_id", "query_image_id", "query_text", "action", "reason")
+    have = [name for name in asked if name in found.dropped.columns]
+    return found.dropped.select(pl.lit(shop).alias("shop"), pl.lit(name).alias("filter"), *have)

@@ -13,11 +13,12 @@ from torch import Tensor
 from moonshelf.encoder import product_text
 from moonshelf.errors import TooLittleData
 from moonshelf.progress import say
-from moonshelf.shop.clean import hardest_query
+from moonshelf.shop.clean import Cleaned, hardest_query
 from moonshelf.shop.duplicates import Sets
+from moonshelf.shop.follows import item_pairs, train_until
 from moonshelf.shop.shop import Shop
 from moonshelf.shop.splits import plain_text, query_keys
-from moonshelf.training.cleaning import Filter, clean_pairs
+from moonshelf.training.cleaning import Filter, clean_pairs, named
 from moonshelf.training.guard import barred_photos, held_hashes, held_texts
 from moonshelf.training.kin import Kin
 from moonshelf.training.losses.relation import Relation, join
@@ -37,13 +38,17 @@ class SearchPairs:
         clean: filters of ``shop.clean`` to run over each shop's pairs (``hardest`` needs ``keep_hardest``).
         seed: of the filters that draw.
         stage: whose settings an error names.
+        items: also learn from products that users acted on one after another (``shop.follows``): the query is a
+            product, with its first photo and its text. Products that lack either ask nothing.
 
     Attributes:
         queries: ``(shop, photo or None, text or None)`` a pair.
+        asks_product: ``[n]`` bool, whether the query of a pair is a product.
         products: ``(shop, product id)`` a product number.
         product_of: ``[n]`` int64, product number of each pair.
         categories: ``[products]`` int64 category numbers, -1 where a product has none.
         cleaned: what each filter kept and dropped, a line each.
+        dropped: the pairs that filters took out, with ``shop``, ``filter`` and ``reason``; a frame a filter.
 
     Raises:
         TooLittleData: fewer than two pairs, or all of one design: there would be no negative.
@@ -58,10 +63,12 @@ class SearchPairs:
         clean: Sequence[Filter] = (),
         seed: int = 0,
         stage: str = "posttrain",
+        items: bool = False,
     ) -> None:
         self.shops, self.stage, self._actions = list(shops), stage, tuple(actions)
         self.products: list[tuple[int, str]] = []
         self.cleaned: list[str] = []
+        self.dropped: list[pl.DataFrame] = []
         groups: list[int] = []
         names: list[str] = []
         hashes, texts = held_hashes(shops, creatives=False), held_texts(shops)
@@ -70,14 +77,18 @@ class SearchPairs:
         known: list[pl.DataFrame] = []
         kept: list[pl.DataFrame] = []
         for number, shop in enumerate(shops):
-            if shop.products is None or shop.searches is None:
+            acted = shop.events if items else None
+            if shop.products is None or (shop.searches is None and acted is None):
                 continue
             ids = shop.products["product_id"].to_list()
             index = {product_id: i + len(self.products) for i, product_id in enumerate(ids)}
             self.products += [(number, product_id) for product_id in ids]
             groups += [kin.designs[number][product_id] for product_id in ids]
             names += [f"{number} {c}" if c else "" for c in shop.products["category"]]
-            rows = _behaviour(shop, kin.pictures[number]).with_columns(
+            rows = _behaviour(shop, kin.pictures[number])
+            if acted is not None:
+                rows = pl.concat([rows, self._items(number, acted, index, kin.designs[number])])
+            rows = rows.with_columns(
                 pl.lit(number).alias("shop"), pl.col("product_id").replace_strict(index).alias("at")
             )
             held = rows["query_image_id"].is_in(
@@ -92,10 +103,18 @@ class SearchPairs:
             ]
             rows = rows.filter(~held & pl.Series(shown, dtype=pl.Boolean))
             known.append(rows)
+            known.append(  # a product that asks is no negative of itself
+                rows.filter(pl.col("asked").is_not_null()).select(
+                    "key", pl.col("asked").replace_strict(index, return_dtype=pl.Int64).alias("at")
+                )
+            )
             learned = rows.filter(pl.col("action").is_in(list(actions))) if actions else rows
-            learned, lines = clean_pairs(learned, shop, clean, seed=seed, required=number == 0, stage=stage)
+            learned, lines, dropped = clean_pairs(
+                learned, shop, clean, seed=seed, required=number == 0, stage=stage
+            )
             kept.append(learned)
             self.cleaned += lines
+            self.dropped += dropped
         for line in self.cleaned:
             say(line)
         self.groups = torch.tensor(groups, dtype=torch.int64)
@@ -110,6 +129,7 @@ class SearchPairs:
         self.queries: list[tuple[int, str | None, str | None]] = list(
             pairs.select("shop", "query_image_id", "query_text").iter_rows()
         )
+        self.asks_product = pairs["asked"].is_not_null().to_numpy()
         keys = pairs["key"].to_list()
         self._key_of = keys
         numbers = {key: i for i, key in enumerate(dict.fromkeys(keys))}
@@ -152,8 +172,34 @@ class SearchPairs:
         self.cleaned.append(f"clean, hardest: {found}")
         say(self.cleaned[-1])
         rows = found.kept["row"].to_numpy().astype(np.int64)
+        out = self._pairs.with_row_index("row").join(found.dropped.select("row", "reason"), on="row")
+        for number in out["shop"].unique(maintain_order=True).to_list():
+            gone = out.filter(pl.col("shop") == number)
+            self.dropped.append(named(Cleaned(out[:0], gone), "hardest", self.shops[number].name))
         self._take(self._pairs[rows])
         return rows
+
+    def _items(
+        self, number: int, events: pl.DataFrame, index: dict[str, int], designs: dict[str, int]
+    ) -> pl.DataFrame:
+        """Product-to-product pairs of a shop in the columns of ``_behaviour``."""
+        shop = self.shops[number]
+        rows = item_pairs(events, before=train_until(events, shop.searches))
+        found: list[tuple[str, str, str, str, str, str]] = []
+        bare = 0
+        for asked, product_id, action in rows.iter_rows():
+            if asked not in index or product_id not in index or designs[asked] == designs[product_id]:
+                continue  # variants of one design teach nothing about what goes together
+            photos, text = self.photos(index[asked]), product_text(shop.product(asked))
+            if photos and text:
+                found.append((product_id, photos[0], text, f"p:{asked}", action, asked))
+            else:
+                bare += 1
+        say(
+            f"product to product, {shop.name}: {len(found):,} pairs from {len(events):,} events"
+            + (f" ({bare:,} whose first product lacks photo or text left out)" if bare else "")
+        )
+        return pl.DataFrame(found, schema=_BEHAVIOUR, orient="row")
 
     def photos(self, number: int) -> tuple[str, ...]:
         """The photos of a product; in extra shops without those that another shop asks for in val or test."""
@@ -230,27 +276,22 @@ class SearchPairs:
         return torch.tensor([sets.find(i) for i in range(len(rows))], dtype=torch.int64)
 
 
-_SCHEMA = pl.Schema(
-    {
-        "product_id": pl.String(),
-        "query_image_id": pl.String(),
-        "query_text": pl.String(),
-        "key": pl.String(),
-        "action": pl.String(),
-        "shop": pl.Int32(),
-        "at": pl.Int64(),
-    }
+_BEHAVIOUR = pl.Schema(
+    dict.fromkeys(("product_id", "query_image_id", "query_text", "key", "action", "asked"), pl.String())
 )
+_SCHEMA = pl.Schema({**_BEHAVIOUR, "shop": pl.Int32(), "at": pl.Int64()})
 
 
 def _behaviour(shop: Shop, pictures: dict[str, int]) -> pl.DataFrame:
     """The searches of split train that ask with a photo or a text, with the key of the query."""
-    assert shop.searches is not None
+    if shop.searches is None:
+        return pl.DataFrame(schema=_BEHAVIOUR)
     frame = shop.searches.with_columns(query_keys(shop.searches, pictures)).filter(
         (pl.col("split") == "train")
         & (pl.col("query_image_id").is_not_null() | pl.col("query_text").is_not_null())
     )
-    return frame.select("product_id", "query_image_id", "query_text", "key", "action")
+    asked = pl.lit(None, dtype=pl.String).alias("asked")
+    return frame.select("product_id", "query_image_id", "query_text", "key", "action", asked)
 
 
 def _originals(rows: pl.DataFrame, plain: frozenset[str]) -> pl.Series:

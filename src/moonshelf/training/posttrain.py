@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +29,7 @@ from moonshelf.training.pairs import SearchPairs
 from moonshelf.training.pretrain import Pretrain
 from moonshelf.training.prior import FILE as PRIOR
 from moonshelf.training.prior import prior_vectors, similarity
+from moonshelf.training.typed import asks_products
 from moonshelf.types import ProductBatch
 from moonshelf.workspace import write_json
 
@@ -63,9 +65,7 @@ class Posttrain:
             self.replay = Pretrain(shops, encoder, first, seed)
         self.optim, self.loop = config.optim, config.loop
         self._widths = encoder.widths
-        self.pairs = pairs or SearchPairs(
-            shops, actions=config.actions, clean=config.clean, seed=seed, stage=name
-        )
+        self.pairs = pairs or pairs_of(shops, config, seed, name)
         self.batches = PairBatches(self.pairs, config, encoder.config, seed, name)
         self.steps_per_epoch = self.batches.steps_per_epoch
         self._total = total_steps(config.loop, self.steps_per_epoch)
@@ -203,6 +203,18 @@ def _counted(found: Relation, kinds: dict[str, Tensor], here: int) -> dict[str, 
     return {f"negatives_{kind}": float((1 - parts[kind][columns]).sum()) for kind, columns in kinds.items()}
 
 
+def pairs_of(shops: Sequence[Shop], config: PosttrainConfig, seed: int, name: str) -> SearchPairs:
+    """The pairs that a stage of these settings learns from."""
+    return SearchPairs(
+        shops,
+        actions=config.actions,
+        clean=config.clean,
+        seed=seed,
+        stage=name,
+        items=asks_products(config.types),
+    )
+
+
 def posttrain(
     shop: Shop,
     encoder: CompactEncoder,
@@ -224,7 +236,7 @@ def posttrain(
         InputError: the checkpoint belongs to other settings.
     """
     shops = [shop, *extra]
-    pairs = SearchPairs(shops, actions=config.actions, clean=config.clean, seed=seed, stage=name)
+    pairs = pairs_of(shops, config, seed, name)
     if "hardest" in config.clean or config.mine:
         with in_turn():  # rank 0 asks the encoder, the others read what it kept
             queries, products = prior_vectors(pairs, encoder, folder)
@@ -240,6 +252,8 @@ def posttrain(
     if pairs.cleaned and not world()[0]:
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "cleaning.json", pairs.cleaned)
+        if pairs.dropped:
+            pl.concat(pairs.dropped, how="diagonal").write_parquet(folder / "dropped.parquet")
     stage = Posttrain(shops, encoder, config, seed, pairs, name)
     result = train(encoder, stage, folder, validate=validate, resume=resume)
     if not world()[0]:

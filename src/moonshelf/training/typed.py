@@ -69,8 +69,15 @@ def parse_types(texts: Sequence[str]) -> tuple[PairType, ...]:
     return tuple(found)
 
 
-def modality(image: str | None, text: str | None) -> str:
-    """The modality of a search: photo and text together stand for ``title+image``."""
+def asks_products(types: Sequence[str]) -> bool:
+    """Whether a mix has a type whose query is a product (``rich+image``)."""
+    return any(one.query == "rich+image" for one in parse_types(types))
+
+
+def modality(image: str | None, text: str | None, product: bool = False) -> str:
+    """The modality of a query: photo and text together stand for ``title+image``, unless it is a product."""
+    if product:
+        return "rich+image"
     return "title+image" if image and text else "image" if image else "text"
 
 
