@@ -54,7 +54,7 @@ def test_moon_stands_for_table_2() -> None:
 
 
 def test_every_batch_holds_the_mix_and_every_pair_has_its_turn(capsys: pytest.CaptureFixture[str]) -> None:
-    kinds = ["text"] * 6 + ["image"] * 10
+    kinds = [frozenset(("text",))] * 6 + [frozenset(("image",))] * 10
     types = parse_types(["text>rich:1", "image>image:2", "title+image>title+image:5"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(progress, "_quiet", False)
@@ -62,7 +62,8 @@ def test_every_batch_holds_the_mix_and_every_pair_has_its_turn(capsys: pytest.Ca
     assert "title+image>title+image: none in this data" in capsys.readouterr().err
     seen: Counter[int] = Counter()
     for step in range(15):
-        rows, shows = sampler.rows(step)
+        rows, chosen = sampler.rows(step)
+        shows = [one.show for one in chosen]
         assert Counter(shows) == {"rich": 2, "image": 4}
         assert all((row < 6) == (show == "rich") for row, show in zip(rows.tolist(), shows, strict=True))
         seen.update(rows.tolist())
@@ -71,7 +72,7 @@ def test_every_batch_holds_the_mix_and_every_pair_has_its_turn(capsys: pytest.Ca
     with pytest.raises(InputError, match="cannot hold 2 types"):
         TypedSampler(kinds, [ALL] * 16, types, 1, 0)
     with pytest.raises(InputError, match="no pair of any type"):
-        TypedSampler(["image"] * 3, [frozenset(("rich",))] * 3, types, 6, 0)  # products without photos
+        TypedSampler(kinds[-3:], [frozenset(("rich",))] * 3, types, 6, 0)  # products without photos
 
 
 def test_products_show_what_their_type_says(shop: Shop, encoder: CompactEncoder) -> None:
@@ -137,8 +138,14 @@ def test_products_that_ask_for_products(shop_with: Callable[..., Path], encoder:
         assert text == product_text(shop.product(pairs.products[asked][1]))
         assert not wrong[i, asked] and not right[i, asked] and asked != pairs.product_of[row]
         assert right[i, pairs.product_of[row]]
-    rows, shows = stage.batches.typed.rows(0) if stage.batches.typed else (asking, [])
-    assert pairs.asks_product[rows].tolist() == [True] * 4 + [False] * 4 and set(shows) == {"rich+image"}
+    assert stage.batches.typed is not None
+    rows, types = stage.batches.typed.rows(0)
+    assert pairs.asks_product[rows].tolist() == [True] * 4 + [False] * 4
+    assert {one.show for one in types} == {"rich+image"}
+    titled = Posttrain([shop], encoder, replace(config, types=("title+image>title+image",)), 0).prepare(0)
+    said = {tuple(i[m].tolist()) for i, m in zip(titled.queries.ids, titled.queries.mask, strict=True)}
+    titles = {tokenizer().ids(shop.product(str(i)).title, encoder.config.max_tokens) for i in range(12)}
+    assert said <= titles and len(said) > 1
     assert not Posttrain([shop], encoder, CONFIG, 0).pairs.asks_product.any()  # no type asks with a product
 
 

@@ -20,7 +20,7 @@ from moonshelf.training.pairs import SearchPairs
 from moonshelf.training.photos import PhotoReader
 from moonshelf.training.pretrain import PretrainBatch, photos_batch
 from moonshelf.training.sampler import epoch_order, grouped_batches, step_seed
-from moonshelf.training.typed import SHOWS, TypedSampler, modality, needed, parse_types
+from moonshelf.training.typed import SHOWS, TypedSampler, modalities, needed, parse_types
 from moonshelf.training.views import random_views
 from moonshelf.types import ProductBatch
 
@@ -73,7 +73,7 @@ class PairBatches:
         self.typed: TypedSampler | None = None
         if config.types:
             kinds = [
-                modality(image, text, bool(product))
+                modalities(image, text, bool(product))
                 for (_, image, text), product in zip(pairs.queries, pairs.asks_product, strict=True)
             ]
             shows = [self._can_show(number) for number in range(len(pairs.products))]
@@ -102,9 +102,12 @@ class PairBatches:
         )
 
     def _query_batch(
-        self, rows: np.ndarray, size: int, generator: torch.Generator
+        self, rows: np.ndarray, titled: Sequence[bool], size: int, generator: torch.Generator
     ) -> tuple[ProductBatch, ProductBatch, Tensor]:
-        """This process's part of the queries; second views of its photos; rows of all photos in the whole batch."""
+        """This process's part of the queries; second views of its photos; rows of all photos in the whole batch.
+
+        ``titled``: where a product asks, with its title alone.
+        """
         view = self.config.view
         own = part(len(rows))
         photos = [
@@ -114,7 +117,12 @@ class PairBatches:
         start = sum(i < own.start for i, _ in photos)
         pixels = self._readers[size].read([address for _, address in mine])
         views = random_views(pixels, size, view, generator, total=len(photos), start=start)
-        texts = [text or "" for _, _, text in self._asked(rows[own])]
+        texts = [
+            (self.pairs.title(row) if short else "") or text or ""
+            for row, short, (_, _, text) in zip(
+                rows[own].tolist(), titled[own], self._asked(rows[own]), strict=True
+            )
+        ]
         owner = torch.tensor([i - own.start for i, _ in mine], dtype=torch.int64)
         second, others = pixels[:0], [i for i, _ in photos]
         if self.config.self_weight > 0:
@@ -209,12 +217,14 @@ class PairBatches:
         """
         epoch, at = divmod(step, self.steps_per_epoch)
         if self.typed is not None:
-            rows, shows = self.typed.rows(step)
+            rows, types = self.typed.rows(step)
+            shows, titled = [one.show for one in types], [one.query == "title+image" for one in types]
         else:
             batches = self._epoch_batches(epoch)
-            rows, shows = batches[at % len(batches)], []
+            rows = batches[at % len(batches)]
+            shows, titled = [], [False] * len(rows)
         generator = torch.Generator().manual_seed(step_seed(self.seed, self.name, epoch, at))
-        queries, second, second_of = self._query_batch(rows, size, generator)
+        queries, second, second_of = self._query_batch(rows, titled, size, generator)
         products, shown, kinds = self._candidates(rows, shows, epoch, at)
         product_batch = self._product_batch(products, shown, size, generator)
         return PosttrainBatch(

@@ -201,6 +201,11 @@ class SearchPairs:
         )
         return pl.DataFrame(found, schema=_BEHAVIOUR, orient="row")
 
+    def title(self, row: int) -> str:
+        """The title of the product that asks in a pair; "" when none does."""
+        asked = self._pairs["asked"][row]
+        return "" if asked is None else self.shops[self.queries[row][0]].product(asked).title
+
     def photos(self, number: int) -> tuple[str, ...]:
         """The photos of a product; in extra shops without those that another shop asks for in val or test."""
         shop, product_id = self.products[number]

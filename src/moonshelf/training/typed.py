@@ -16,6 +16,7 @@ from moonshelf.progress import say
 from moonshelf.training.sampler import cycle
 
 QUERIES = ("text", "image", "title+image", "rich+image")
+ASKED_BY_PRODUCTS = frozenset(("title+image", "rich+image"))
 SHOWS = ("rich", "image", "title+image", "rich+image")
 MOON = (
     "text>rich:0.2",
@@ -70,15 +71,15 @@ def parse_types(texts: Sequence[str]) -> tuple[PairType, ...]:
 
 
 def asks_products(types: Sequence[str]) -> bool:
-    """Whether a mix has a type whose query is a product (``rich+image``)."""
-    return any(one.query == "rich+image" for one in parse_types(types))
+    """Whether a mix has a type whose query may be a product."""
+    return any(one.query in ASKED_BY_PRODUCTS for one in parse_types(types))
 
 
-def modality(image: str | None, text: str | None, product: bool = False) -> str:
-    """The modality of a query: photo and text together stand for ``title+image``, unless it is a product."""
+def modalities(image: str | None, text: str | None, product: bool = False) -> frozenset[str]:
+    """What a query can ask as: photo and text together as ``title+image``, a product as that or ``rich+image``."""
     if product:
-        return "rich+image"
-    return "title+image" if image and text else "image" if image else "text"
+        return ASKED_BY_PRODUCTS
+    return frozenset(("title+image" if image and text else "image" if image else "text",))
 
 
 def needed(show: str) -> frozenset[str]:
@@ -93,7 +94,7 @@ class TypedSampler:
     modality no pair has are left out, each with a line.
 
     Args:
-        kinds: modality of the query of each pair.
+        kinds: what the query of each pair can ask as (``modalities``).
         shows: for each pair, what its product can show (``image``: it has photos; ``rich``: it has text).
         types: the mix.
         batch: pairs a batch; each type gets its share of it, rounded by largest remainder.
@@ -106,7 +107,7 @@ class TypedSampler:
 
     def __init__(
         self,
-        kinds: Sequence[str],
+        kinds: Sequence[frozenset[str]],
         shows: Sequence[frozenset[str]],
         types: Sequence[PairType],
         batch: int,
@@ -116,7 +117,7 @@ class TypedSampler:
         self.seed = seed
         self.pools: list[tuple[PairType, np.ndarray]] = []
         for one in types:
-            rows = [i for i, kind in enumerate(kinds) if kind == one.query and needed(one.show) <= shows[i]]
+            rows = [i for i, kind in enumerate(kinds) if one.query in kind and needed(one.show) <= shows[i]]
             if rows:
                 self.pools.append((one, np.asarray(rows, dtype=np.int64)))
             else:
@@ -130,13 +131,13 @@ class TypedSampler:
         weights = np.array([one.weight for one, _ in self.pools])
         self.counts = planned(weights, batch)
 
-    def rows(self, step: int) -> tuple[np.ndarray, list[str]]:
-        """Pairs of a step and what the product of each shows."""
-        parts, shows = [], list[str]()
+    def rows(self, step: int) -> tuple[np.ndarray, list[PairType]]:
+        """Pairs of a step and the type of each."""
+        parts, types = [], list[PairType]()
         for (one, pool), count in zip(self.pools, self.counts.tolist(), strict=True):
             parts.append(pool[cycle(len(pool), step * count, count, self.seed, f"pairs {one}")])
-            shows += [one.show] * count
-        return np.concatenate(parts), shows
+            types += [one] * count
+        return np.concatenate(parts), types
 
 
 def planned(weights: np.ndarray, batch: int) -> np.ndarray:
