@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from moonshelf import commands, pipeline
-from moonshelf.encoder import load_encoder
+from moonshelf.encoder import CompactEncoder, load_encoder
 from moonshelf.errors import TooLittleData
 from moonshelf.evaluation.image_search import search_recall
 from moonshelf.evaluation.metrics import bootstrap_interval, hits_at, paired_difference
@@ -63,7 +63,7 @@ def main() -> int:
             folder = trained(name, shop, a.work / f"seed{seed}", a.set, seed)
             config = commands.resolve(name, a.set, seed)
             encoder = (
-                commands.CompactEncoder.untrained(config.encoder)
+                CompactEncoder.untrained(config.encoder)
                 if folder == "compact"
                 else load_encoder(folder)
             )
