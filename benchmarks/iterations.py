@@ -63,9 +63,7 @@ def main() -> int:
             folder = trained(name, shop, a.work / f"seed{seed}", a.set, seed)
             config = commands.resolve(name, a.set, seed)
             encoder = (
-                CompactEncoder.untrained(config.encoder)
-                if folder == "compact"
-                else load_encoder(folder)
+                CompactEncoder.untrained(config.encoder) if folder == "compact" else load_encoder(folder)
             )
             rows = None
             for kind in kinds:

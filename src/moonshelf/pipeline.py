@@ -153,17 +153,27 @@ def train_stage(
         InputError: nothing to train on, or an unfinished run without ``resume``.
     """
     folder, unfinished = work / name, work / f".{name}.unfinished"
-    encoder = load_encoder(start) if str(start) != "compact" else CompactEncoder.untrained(config.encoder)
+    encoder = (
+        load_encoder(start)
+        if str(start) != "compact"
+        else CompactEncoder.untrained(replace(config.encoder, experts=0))
+    )
     wanted, given = config.encoder, encoder.config
     encoder.config = replace(
         given, image_size=wanted.image_size, max_tokens=wanted.max_tokens, max_images=wanted.max_images
     )
+    if (
+        name == "pretrain" or not encoder.config.experts
+    ):  # experts come with posttrain, as copies of dense blocks
+        wanted = replace(wanted, experts=0, top_k=encoder.config.top_k)
     if encoder.config != wanted:
         raise InputError(
             f"the encoder to start from has another shape ({given.width} wide, {given.layers} layers)",
             where=str(start),
-            mend="use its encoder.width, widths, layers and heads, or start from compact in a new work folder",
+            mend="use its encoder.width, widths, layers, heads and experts, or start from compact in a new work folder",
         )
+    if config.encoder.experts and name != "pretrain" and not encoder.config.experts:
+        encoder = encoder.upcycled(config.encoder.experts, config.encoder.top_k)
     stage_config: PretrainConfig | PosttrainConfig = getattr(config, name)
     limits = config.evaluation
     settings = {

@@ -17,7 +17,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -47,6 +48,19 @@ class CompactConfig:
     image_size: int = 160
     max_tokens: int = 48
     max_images: int = 4
+    experts: int = 0  # in place of each feed-forward block of the fusion; 0: none, the block is dense
+    top_k: int = 2  # of them for each token
+
+
+VIEWS = ("text", "image", "joint")
+
+
+class Part(NamedTuple):
+    """Tokens of one tower ``[B, T, D]``, which are real ``[B, T]``, and their modality."""
+
+    tokens: Tensor
+    mask: Tensor
+    kind: int
 
 
 class CompactEncoder(nn.Module):
@@ -64,7 +78,10 @@ class CompactEncoder(nn.Module):
         self.sentence_project = nn.Linear(TOKEN_WIDTH, width, bias=False)
         self.token_project = nn.Linear(TOKEN_WIDTH, width, bias=False)
         self.modality = nn.Parameter(torch.zeros(2, width))
-        self.fusion = nn.ModuleList(FusionBlock(width, config.heads) for _ in range(config.layers))
+        self.fusion = nn.ModuleList(
+            FusionBlock(width, config.heads, experts=config.experts, top_k=config.top_k)
+            for _ in range(config.layers)
+        )
 
     # -- facts other rooms ask for -------------------------------------------------------------
     @property
@@ -85,7 +102,10 @@ class CompactEncoder(nn.Module):
     @property
     def version(self) -> str:
         """12 hex digits of configuration and weights; vectors of two versions never mix."""
-        digest = hashlib.sha256(json.dumps(asdict(self.config), sort_keys=True).encode())
+        shape = asdict(self.config)
+        if not self.config.experts:  # encoders made before there were experts keep their version
+            del shape["experts"], shape["top_k"]
+        digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
         for name, value in sorted(self.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
@@ -110,44 +130,82 @@ class CompactEncoder(nn.Module):
         mixture = F.softmax(self.classify(features.mean(1).detach()), dim=-1) @ self.class_anchors
         return mixture.unsqueeze(1), self.grid_project(features / FEATURE_NORM)
 
-    def forward(self, batch: ProductBatch) -> Tensor:
-        """``[B, width]`` float32, not yet normalised (a Matryoshka prefix is normalised on its own)."""
-        tokens: list[Tensor] = []
-        masks: list[Tensor] = []
-        kinds: list[int] = []
-        modality: list[Tensor] = []
+    def forward(self, batch: ProductBatch, every_view: bool = False) -> Tensor:
+        """Vectors of the rows, not yet normalised (a Matryoshka prefix is normalised on its own).
 
-        def add(x: Tensor, mask: Tensor, kind: int) -> None:
-            tokens.append(x)
-            masks.append(mask)
-            kinds.append(kind)
-            modality.append(self.modality[kind].expand(x.shape[1], -1))
+        Args:
+            batch: photos, texts or both.
+            every_view: also what text alone and photos alone give.
 
+        Returns:
+            ``[B, width]``; with ``every_view`` ``[B, 3, width + 2 Z]``, the views in the order of ``VIEWS``, each with
+            what the routers did (means over layers of ``G`` and ``G~``, see ``moe``; Z = 0 without experts). The joint
+            view of a row with one modality is that modality's; a view that a row cannot have is zero.
+
+        Cost: the towers run once, whatever the views; they share their tokens, and the fusion runs on each.
+        """
+        parts = self._parts(batch)
+        if not every_view:
+            return self._fuse(parts, batch.size)[0]
+        has = torch.stack(
+            [self._any(parts, kind, batch.size, batch.ids.device) for kind in (TEXT, VISUAL)], dim=1
+        )
+        views = [self._view(parts, has[:, at], (kind,)) for at, kind in enumerate((TEXT, VISUAL))]
+        both = has.all(1)
+        joint = self._view(parts, both, (VISUAL, TEXT))
+        alone = torch.where(has[:, :1], views[0], views[1])
+        return torch.stack((*views, torch.where(both.unsqueeze(1), joint, alone)), dim=1)
+
+    def _parts(self, batch: ProductBatch) -> list[Part]:
+        """The tokens that the fusion reads, by tower: anchors and grid of the photos, sentence and token states."""
+        parts: list[Part] = []
         if len(batch.images):
-            for part in self.photo_tokens(batch.images):
-                add(*scatter_photos(part, batch.owner, batch.size), VISUAL)
+            for tokens in self.photo_tokens(batch.images):
+                parts.append(Part(*scatter_photos(tokens, batch.owner, batch.size), VISUAL))
         if batch.ids.shape[1]:
             has_text = batch.mask.any(1)
             # a row without text still needs one token for the windows; its result is masked out below
             states, sentence = self.sentence(batch.ids, batch.mask)
-            add(self.sentence_project(sentence).unsqueeze(1), has_text.unsqueeze(1), TEXT)
-            add(self.token_project(states), batch.mask, TEXT)
-        x, mask = torch.cat(tokens, dim=1), torch.cat(masks, dim=1)
-        added = torch.cat(modality, dim=0)
+            parts.append(Part(self.sentence_project(sentence).unsqueeze(1), has_text.unsqueeze(1), TEXT))
+            parts.append(Part(self.token_project(states), batch.mask, TEXT))
+        return parts
+
+    def _fuse(self, parts: list[Part], size: int) -> tuple[Tensor, Tensor]:
+        """``[B, width]``, and the routing ``[B, 2 Z]``."""
+        x = torch.cat([part.tokens for part in parts], dim=1)
+        mask = torch.cat([part.mask for part in parts], dim=1)
+        added = torch.cat([self.modality[part.kind].expand(part.mask.shape[1], -1) for part in parts])
+        routings = []
         for block in self.fusion:
-            x = block(x, mask, added)
-        pooled = x.new_zeros(batch.size, 2, x.shape[-1])
-        for part_x, part_mask, kind in zip(
-            torch.split(x, [t.shape[1] for t in tokens], dim=1), masks, kinds, strict=True
+            x, routing = block(x, mask, added)
+            if routing is not None:
+                routings.append(routing)
+        pooled = x.new_zeros(size, 2, x.shape[-1])
+        for part, own in zip(
+            parts, torch.split(x, [part.mask.shape[1] for part in parts], dim=1), strict=True
         ):
-            pooled[:, kind] = pooled[:, kind] + masked_mean(part_x, part_mask)
-        present = torch.stack([self._present(masks, kinds, kind, mask) for kind in (VISUAL, TEXT)], dim=1)
-        return (pooled * present.unsqueeze(-1)).sum(1) / present.sum(1, keepdim=True).clamp(min=1)
+            pooled[:, part.kind] = pooled[:, part.kind] + masked_mean(own, part.mask)
+        present = torch.stack(
+            [self._any(parts, kind, size, x.device) for kind in (VISUAL, TEXT)], dim=1
+        ).float()
+        out = (pooled * present.unsqueeze(-1)).sum(1) / present.sum(1, keepdim=True).clamp(min=1)
+        routed = torch.stack(routings).mean(0).flatten(1) if routings else x.new_zeros(size, 0)
+        return out, routed
+
+    def _view(self, parts: list[Part], rows: Tensor, kinds: tuple[int, ...]) -> Tensor:
+        """``[B, width + 2 Z]`` of the towers of these kinds; zeros in the rows that are not asked for."""
+        at = torch.nonzero(rows).flatten()
+        chosen = [Part(p.tokens[at], p.mask[at], p.kind) for p in parts if p.kind in kinds]
+        laid = self.class_anchors.new_zeros(len(rows), self.width + 2 * self.config.experts)
+        if not len(at):
+            return laid
+        view = torch.cat(self._fuse(chosen, len(at)), dim=1)
+        return laid.to(view.dtype).index_copy(0, at, view)
 
     @staticmethod
-    def _present(masks: list[Tensor], kinds: list[int], kind: int, like: Tensor) -> Tensor:
-        own = [m.any(1) for m, k in zip(masks, kinds, strict=True) if k == kind]
-        return (own[0] if own else torch.zeros(like.shape[0], dtype=torch.bool, device=like.device)).float()
+    def _any(parts: list[Part], kind: int, size: int, device: torch.device) -> Tensor:
+        own = [part.mask.any(1) for part in parts if part.kind == kind]
+        return own[0] if own else torch.zeros(size, dtype=torch.bool, device=device)
 
     # -- use ------------------------------------------------------------------------------------
     def collate(self, items: Sequence[Item]) -> ProductBatch:
@@ -185,6 +243,27 @@ class CompactEncoder(nn.Module):
             published = name.startswith(("trunk.", "classify.", "class_anchors"))
             part = "trunk" if published else "text" if name.startswith("sentence.") else "head"
             yield part, name, parameter
+
+    def upcycled(self, experts: int, top_k: int) -> CompactEncoder:
+        """A copy whose feed-forward blocks are mixtures of experts, each expert a copy of its block.
+
+        It computes the same function; what it learns from there differs. Routers start at a fixed random state.
+
+        Raises:
+            ValueError: this encoder has experts already.
+        """
+        if self.config.experts:
+            raise ValueError("this encoder has experts already")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            new = CompactEncoder(replace(self.config, experts=experts, top_k=top_k))
+        new.load_state_dict(self.state_dict(), strict=False)
+        for mine, theirs in zip(self.fusion, new.fusion, strict=True):
+            assert isinstance(mine, FusionBlock) and isinstance(theirs, FusionBlock)
+            assert theirs.routed is not None
+            theirs.routed.upcycle(mine.up, mine.down)
+        new.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return new.to(self.class_anchors.device).train(self.training)
 
     @classmethod
     def untrained(cls, config: CompactConfig | None = None) -> CompactEncoder:

@@ -6,7 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from moonshelf.encoder.moe import ExpertFeedForward
+
 VISUAL, TEXT = 0, 1
+EXPANSION = 4
 
 
 class FusionBlock(nn.Module):
@@ -15,9 +18,13 @@ class FusionBlock(nn.Module):
     Both residual branches start at zero, so a new block is the identity and an untrained encoder
     answers with its anchored tokens alone. Tokens have length 1, not sqrt(width), so the branches are
     divided by sqrt(width): Adam moves every weight by the learning rate, whatever the scale of the stream.
+
+    With ``experts`` the feed-forward part is a mixture of them (``moe``), ``top_k`` a token.
     """
 
-    def __init__(self, width: int, heads: int, expansion: int = 4) -> None:
+    def __init__(
+        self, width: int, heads: int, expansion: int = EXPANSION, experts: int = 0, top_k: int = 2
+    ) -> None:
         super().__init__()
         self.heads = heads
         self.branch = width**-0.5
@@ -25,21 +32,33 @@ class FusionBlock(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
         self.norm2 = nn.LayerNorm(width)
-        self.up = nn.Linear(width, expansion * width)
-        self.down = nn.Linear(expansion * width, width)
-        for layer in (self.out, self.down):
+        closed = [self.out]
+        self.routed: ExpertFeedForward | None = None
+        if experts:
+            self.routed = ExpertFeedForward(width, expansion * width, experts, top_k)
+        else:
+            self.up = nn.Linear(width, expansion * width)
+            self.down = nn.Linear(expansion * width, width)
+            closed.append(self.down)
+        for layer in closed:
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, x: Tensor, mask: Tensor, modality: Tensor) -> Tensor:
-        """``x [B, T, D]``, ``mask [B, T]`` True at real tokens, ``modality [T, D]`` added to attention's input."""
+    def forward(self, x: Tensor, mask: Tensor, modality: Tensor) -> tuple[Tensor, Tensor | None]:
+        """``x [B, T, D]``, ``mask [B, T]`` True at real tokens, ``modality [T, D]`` added to attention's input.
+
+        Returns:
+            ``[B, T, D]``, and what the router did with each row (``ExpertFeedForward``), None without experts.
+        """
         b, t, d = x.shape
         h = self.norm1(x) + modality
         q, k, v = self.qkv(h).view(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
         h = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
         x = x + self.branch * self.out(h.transpose(1, 2).reshape(b, t, d))
-        out: Tensor = x + self.branch * self.down(F.gelu(self.up(self.norm2(x))))
-        return out
+        if self.routed is not None:
+            out, routing = self.routed(self.norm2(x), mask)
+            return x + self.branch * out, routing
+        return x + self.branch * self.down(F.gelu(self.up(self.norm2(x)))), None
 
 
 def scatter_photos(tokens: Tensor, owner: Tensor, size: int) -> tuple[Tensor, Tensor]:

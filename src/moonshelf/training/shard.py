@@ -23,7 +23,8 @@ def shard(module: ModuleT, blocks: Iterable[nn.Module] = ()) -> ModuleT:
     one that a process had no use for (a batch without texts) gets a gradient of zero there.
 
     Args:
-        module: called as a whole (``module(...)``), as the gathering hangs on that call; it returns a tensor.
+        module: called as a whole (``module(...)``), as the gathering hangs on that call; it returns a tensor, or
+            several things of which the first is one.
         blocks: parts that are gathered one at a time and always run, e.g. transformer layers; the rest is gathered
             together.
 
@@ -50,10 +51,12 @@ class _Touch:
     def __init__(self, names: list[str]) -> None:
         self.names = names
 
-    def __call__(self, module: nn.Module, _: Any, out: Tensor) -> Tensor:
-        if not out.requires_grad:
+    def __call__(self, module: nn.Module, _: Any, out: Any) -> Any:
+        first, *others = out if isinstance(out, tuple) else (out,)
+        if not first.requires_grad:
             return out
-        return out + 0.0 * torch.stack([module.get_parameter(n).reshape(-1)[0] for n in self.names]).sum()
+        first = first + 0.0 * torch.stack([module.get_parameter(n).reshape(-1)[0] for n in self.names]).sum()
+        return (first, *others) if isinstance(out, tuple) else first
 
 
 def in_pieces(value: Any) -> bool:
