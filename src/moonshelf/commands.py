@@ -166,6 +166,7 @@ def run(
         has_searches(shop, "train", "image")
         or has_searches(shop, "train", "text")
         or (shop.events is not None and asks_products(config.posttrain.types))
+        or config.posttrain.own_queries
     ):
         stages += ["posttrain", "posttrain2"] if config.stages == "all" else ["posttrain"]
     for stage in stages:

@@ -128,7 +128,7 @@ def test_products_that_ask_for_products(shop_with: Callable[..., Path], encoder:
     config = replace(CONFIG, types=("rich+image>rich+image:1", "image>rich+image:1"), batch=8)
     stage = Posttrain([shop], encoder, config, 0)
     pairs = stage.pairs
-    asking = np.flatnonzero(pairs.asks_product)
+    asking = np.flatnonzero(pairs.source == "product")
     assert len(asking) > 10 and len(asking) < len(pairs)
     everything = torch.arange(len(pairs.products))
     right, wrong = pairs.masks(asking, everything)
@@ -140,13 +140,15 @@ def test_products_that_ask_for_products(shop_with: Callable[..., Path], encoder:
         assert right[i, pairs.product_of[row]]
     assert stage.batches.typed is not None
     rows, types = stage.batches.typed.rows(0)
-    assert pairs.asks_product[rows].tolist() == [True] * 4 + [False] * 4
+    assert pairs.source[rows].to_list() == ["product"] * 4 + ["search"] * 4
     assert {one.show for one in types} == {"rich+image"}
     titled = Posttrain([shop], encoder, replace(config, types=("title+image>title+image",)), 0).prepare(0)
     said = {tuple(i[m].tolist()) for i, m in zip(titled.queries.ids, titled.queries.mask, strict=True)}
     titles = {tokenizer().ids(shop.product(str(i)).title, encoder.config.max_tokens) for i in range(12)}
     assert said <= titles and len(said) > 1
-    assert not Posttrain([shop], encoder, CONFIG, 0).pairs.asks_product.any()  # no type asks with a product
+    assert set(Posttrain([shop], encoder, CONFIG, 0).pairs.source) == {
+        "search"
+    }  # no type asks with a product
 
 
 def test_a_shop_with_events_alone_can_be_posttrained(

@@ -34,6 +34,7 @@ class ExpertFeedForward(nn.Module):
         self.up_bias = nn.Parameter(torch.zeros(experts, hidden))
         self.down = nn.Parameter(torch.zeros(experts, width, hidden))  # an identity block at the start
         self.down_bias = nn.Parameter(torch.zeros(experts, width))
+        nn.init.normal_(self.router.weight, std=0.02)  # near even: no modality starts with experts of its own
         for z in range(experts):
             nn.init.kaiming_uniform_(self.up[z], a=5**0.5)
 

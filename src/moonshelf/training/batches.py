@@ -73,8 +73,8 @@ class PairBatches:
         self.typed: TypedSampler | None = None
         if config.types:
             kinds = [
-                modalities(image, text, bool(product))
-                for (_, image, text), product in zip(pairs.queries, pairs.asks_product, strict=True)
+                modalities(image, text, source)
+                for (_, image, text), source in zip(pairs.queries, pairs.source, strict=True)
             ]
             shows = [self._can_show(number) for number in range(len(pairs.products))]
             per_pair = [shows[number] for number in pairs.product_of]
@@ -102,27 +102,21 @@ class PairBatches:
         )
 
     def _query_batch(
-        self, rows: np.ndarray, titled: Sequence[bool], size: int, generator: torch.Generator
+        self, rows: np.ndarray, asks: Sequence[str], size: int, generator: torch.Generator
     ) -> tuple[ProductBatch, ProductBatch, Tensor]:
         """This process's part of the queries; second views of its photos; rows of all photos in the whole batch.
 
-        ``titled``: where a product asks, with its title alone.
+        ``asks``: the modality that each shows; "": as it is.
         """
         view = self.config.view
         own = part(len(rows))
-        photos = [
-            (i, (shop, image)) for i, (shop, image, _) in enumerate(self._asked(rows)) if image is not None
-        ]
+        asked = [self.pairs.asked(row, kind) for row, kind in zip(rows.tolist(), asks, strict=True)]
+        photos = [(i, (shop, image)) for i, (shop, image, _) in enumerate(asked) if image is not None]
         mine = [(i, address) for i, address in photos if own.start <= i < own.stop]
         start = sum(i < own.start for i, _ in photos)
         pixels = self._readers[size].read([address for _, address in mine])
         views = random_views(pixels, size, view, generator, total=len(photos), start=start)
-        texts = [
-            (self.pairs.title(row) if short else "") or text or ""
-            for row, short, (_, _, text) in zip(
-                rows[own].tolist(), titled[own], self._asked(rows[own]), strict=True
-            )
-        ]
+        texts = [text for _, _, text in asked[own]]
         owner = torch.tensor([i - own.start for i, _ in mine], dtype=torch.int64)
         second, others = pixels[:0], [i for i, _ in photos]
         if self.config.self_weight > 0:
@@ -134,9 +128,6 @@ class PairBatches:
             photos_batch(second),
             torch.tensor(others, dtype=torch.int64),
         )
-
-    def _asked(self, rows: np.ndarray) -> list[tuple[int, str | None, str | None]]:
-        return [self.pairs.queries[row] for row in rows.tolist()]
 
     def _with_views(self, texts: Sequence[str], views: Tensor, owner: Tensor) -> ProductBatch:
         """Texts (empty: none) and photo views to one batch."""
@@ -218,13 +209,13 @@ class PairBatches:
         epoch, at = divmod(step, self.steps_per_epoch)
         if self.typed is not None:
             rows, types = self.typed.rows(step)
-            shows, titled = [one.show for one in types], [one.query == "title+image" for one in types]
+            shows, asks = [one.show for one in types], [one.query for one in types]
         else:
             batches = self._epoch_batches(epoch)
             rows = batches[at % len(batches)]
-            shows, titled = [], [False] * len(rows)
+            shows, asks = [], [""] * len(rows)
         generator = torch.Generator().manual_seed(step_seed(self.seed, self.name, epoch, at))
-        queries, second, second_of = self._query_batch(rows, titled, size, generator)
+        queries, second, second_of = self._query_batch(rows, asks, size, generator)
         products, shown, kinds = self._candidates(rows, shows, epoch, at)
         product_batch = self._product_batch(products, shown, size, generator)
         return PosttrainBatch(

@@ -60,6 +60,23 @@ class PretrainConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DualConfig:
+    """Dual-level alignment (MOON2.0 2511.12449): its coefficients are not known, these are ours."""
+
+    intra_weight: float = (
+        1.0  # of image and text of one product against each other; 0: between products alone
+    )
+    intra_scale: float = 16.0  # inverse temperature of those at the start; it is learned
+    weights: Literal["fixed", "learned", "learned-stopgrad"] = "fixed"  # of the objectives, from the experts
+    balance: float = 0.01  # rho, of the load balance of experts
+    sparsity: float = 0.001  # sigma, of few objectives an expert
+    filter: bool = False  # pairs that the encoder does not believe count less
+    filter_threshold: float = 0.6
+    filter_kappa: float = 10.0
+    filter_margin: float = 0.2  # at the start; it falls to 0 with the last step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PosttrainConfig:
     """Learning from what users searched and acted on (MOON 2511.11305 stage 2; 2205.04168 S2)."""
 
@@ -81,9 +98,12 @@ class PosttrainConfig:
     category_hard: int = 0  # products of a query's category drawn as hard negatives, for every query
     actions: tuple[Action, ...] = ()  # learn from pairs of these actions alone; (): from all
     clean: tuple[Filter, ...] = ()  # filters over the pairs, in this order (shop.clean); hardest comes last
+    own_queries: bool = False  # products also ask for themselves, by title and photo (made data)
     types: tuple[
         str, ...
     ] = ()  # typed pairs, query>product:weight, or moon (training.typed), instead of modality_dropout; (): as they come
+    align: Literal["joint", "dual"] = "joint"  # dual: text, image and both at once, and inside products
+    dual: DualConfig = field(default_factory=DualConfig)
     loss: Literal["info_nce", "circle"] = "info_nce"
     gamma: float = 32.0  # sharpness of the circle loss
     margin: float = 0.25  # of the circle loss

@@ -49,17 +49,22 @@ def device_of_messages() -> torch.device:
 
 
 def encode_together(
-    encode: Callable[[ProductBatch], Tensor], own: ProductBatch, width: int, *, cut: bool = False
+    encode: Callable[[ProductBatch], Tensor],
+    own: ProductBatch,
+    width: int | tuple[int, ...],
+    *,
+    cut: bool = False,
 ) -> Tensor:
-    """Everybody's rows ``[sum of rows, width]``, each encoded by the process that has it; a part may be empty.
+    """Everybody's rows ``[sum of rows, *width]``, each encoded by the process that has it; a part may be empty.
 
     ``cut``: the tower's weights lie in pieces (``shard``), so a process without rows runs it, too.
     """
     if own.size or world()[1] == 1:
         return gather(encode(own))
+    shape = width if isinstance(width, tuple) else (width,)
     # no rows, but the backward pass must come by: all processes meet there
     rows = (
-        encode(_token(own))[:0] if cut else torch.zeros(0, width, device=own.ids.device, requires_grad=True)
+        encode(_token(own))[:0] if cut else torch.zeros(0, *shape, device=own.ids.device, requires_grad=True)
     )
     return gather(rows)
 
@@ -79,7 +84,7 @@ def finite(rows: Tensor, what: str, stage: str, step: int) -> Tensor:
         InputError: a number is not finite.
     """
     if not bool(torch.isfinite(rows.detach()).all()):
-        bad = torch.nonzero(~torch.isfinite(rows.detach()).all(1)).flatten().tolist()
+        bad = torch.nonzero(~torch.isfinite(rows.detach()).flatten(1).all(1)).flatten().tolist()
         raise InputError(
             f"{stage}: the encoder gives numbers that are not finite for {len(bad)} of {len(rows)} {what} at step "
             f"{step}, the first in row {bad[0]}",

@@ -15,9 +15,9 @@ from moonshelf.errors import TooLittleData
 from moonshelf.progress import say
 from moonshelf.shop.clean import Cleaned, hardest_query
 from moonshelf.shop.duplicates import Sets
-from moonshelf.shop.follows import item_pairs, train_until
 from moonshelf.shop.shop import Shop
-from moonshelf.shop.splits import plain_text, query_keys
+from moonshelf.shop.splits import plain_text
+from moonshelf.training.asking import COLUMNS, OWN, from_events, from_products, from_searches, namesakes
 from moonshelf.training.cleaning import Filter, clean_pairs, named
 from moonshelf.training.guard import barred_photos, held_hashes, held_texts
 from moonshelf.training.kin import Kin
@@ -40,10 +40,12 @@ class SearchPairs:
         stage: whose settings an error names.
         items: also learn from products that users acted on one after another (``shop.follows``): the query is a
             product, with its first photo and its text. Products that lack either ask nothing.
+        own: also every product asks for itself, with its title and a photo. Made data, for shops without searches
+            and for designs that nobody searched for.
 
     Attributes:
         queries: ``(shop, photo or None, text or None)`` a pair.
-        asks_product: ``[n]`` bool, whether the query of a pair is a product.
+        source: ``search``, ``product`` or ``own`` a pair: who asks.
         products: ``(shop, product id)`` a product number.
         product_of: ``[n]`` int64, product number of each pair.
         categories: ``[products]`` int64 category numbers, -1 where a product has none.
@@ -64,6 +66,7 @@ class SearchPairs:
         seed: int = 0,
         stage: str = "posttrain",
         items: bool = False,
+        own: bool = False,
     ) -> None:
         self.shops, self.stage, self._actions = list(shops), stage, tuple(actions)
         self.products: list[tuple[int, str]] = []
@@ -77,17 +80,23 @@ class SearchPairs:
         known: list[pl.DataFrame] = []
         kept: list[pl.DataFrame] = []
         for number, shop in enumerate(shops):
-            acted = shop.events if items else None
-            if shop.products is None or (shop.searches is None and acted is None):
+            acted = items and shop.events is not None
+            if shop.products is None or not (shop.searches is not None or acted or own):
                 continue
             ids = shop.products["product_id"].to_list()
             index = {product_id: i + len(self.products) for i, product_id in enumerate(ids)}
             self.products += [(number, product_id) for product_id in ids]
             groups += [kin.designs[number][product_id] for product_id in ids]
             names += [f"{number} {c}" if c else "" for c in shop.products["category"]]
-            rows = _behaviour(shop, kin.pictures[number])
-            if acted is not None:
-                rows = pl.concat([rows, self._items(number, acted, index, kin.designs[number])])
+            rows = from_searches(shop, kin.pictures[number])
+
+            def photos(product_id: str, index: dict[str, int] = index) -> tuple[str, ...]:
+                return self.photos(index[product_id])
+
+            if acted:
+                rows = pl.concat([rows, from_events(shop, kin.designs[number], photos)])
+            if own:
+                rows = pl.concat([rows, from_products(shop, photos)])
             rows = rows.with_columns(
                 pl.lit(number).alias("shop"), pl.col("product_id").replace_strict(index).alias("at")
             )
@@ -103,12 +112,17 @@ class SearchPairs:
             ]
             rows = rows.filter(~held & pl.Series(shown, dtype=pl.Boolean))
             known.append(rows)
+            known.append(
+                namesakes(rows).select(
+                    "key", at=pl.col("product_id").replace_strict(index, return_dtype=pl.Int64)
+                )
+            )
             known.append(  # a product that asks is no negative of itself
                 rows.filter(pl.col("asked").is_not_null()).select(
                     "key", pl.col("asked").replace_strict(index, return_dtype=pl.Int64).alias("at")
                 )
             )
-            learned = rows.filter(pl.col("action").is_in(list(actions))) if actions else rows
+            learned = rows.filter(pl.col("action").is_in([*actions, OWN])) if actions else rows
             learned, lines, dropped = clean_pairs(
                 learned, shop, clean, seed=seed, required=number == 0, stage=stage
             )
@@ -129,7 +143,13 @@ class SearchPairs:
         self.queries: list[tuple[int, str | None, str | None]] = list(
             pairs.select("shop", "query_image_id", "query_text").iter_rows()
         )
-        self.asks_product = pairs["asked"].is_not_null().to_numpy()
+        self.source = pairs.select(
+            pl.when(pl.col("action") == OWN)
+            .then(pl.lit(OWN))
+            .when(pl.col("asked").is_not_null())
+            .then(pl.lit("product"))
+            .otherwise(pl.lit("search"))
+        ).to_series()
         keys = pairs["key"].to_list()
         self._key_of = keys
         numbers = {key: i for i, key in enumerate(dict.fromkeys(keys))}
@@ -179,38 +199,24 @@ class SearchPairs:
         self._take(self._pairs[rows])
         return rows
 
-    def _items(
-        self, number: int, events: pl.DataFrame, index: dict[str, int], designs: dict[str, int]
-    ) -> pl.DataFrame:
-        """Product-to-product pairs of a shop in the columns of ``_behaviour``."""
-        shop = self.shops[number]
-        rows = item_pairs(events, before=train_until(events, shop.searches))
-        found: list[tuple[str, str, str, str, str, str]] = []
-        bare = 0
-        for asked, product_id, action in rows.iter_rows():
-            if asked not in index or product_id not in index or designs[asked] == designs[product_id]:
-                continue  # variants of one design teach nothing about what goes together
-            photos, text = self.photos(index[asked]), product_text(shop.product(asked))
-            if photos and text:
-                found.append((product_id, photos[0], text, f"p:{asked}", action, asked))
-            else:
-                bare += 1
-        say(
-            f"product to product, {shop.name}: {len(found):,} pairs from {len(events):,} events"
-            + (f" ({bare:,} whose first product lacks photo or text left out)" if bare else "")
-        )
-        return pl.DataFrame(found, schema=_BEHAVIOUR, orient="row")
-
-    def title(self, row: int) -> str:
-        """The title of the product that asks in a pair; "" when none does."""
-        asked = self._pairs["asked"][row]
-        return "" if asked is None else self.shops[self.queries[row][0]].product(asked).title
+    def asked(self, row: int, kind: str = "") -> tuple[int, str | None, str]:
+        """Shop, photo and text of a pair's query, shown as a modality of ``typed.QUERIES``; "": as it is."""
+        shop, photo, text = self.queries[row]
+        product_id = self._pairs["asked"][row]
+        if kind and product_id is not None:
+            product = self.shops[shop].product(product_id)
+            text = product_text(product) if kind == "rich+image" else product.title or product_text(product)
+        return shop, None if kind == "text" else photo, "" if kind == "image" else text or ""
 
     def photos(self, number: int) -> tuple[str, ...]:
         """The photos of a product; in extra shops without those that another shop asks for in val or test."""
         shop, product_id = self.products[number]
         ids = self.shops[shop].product(product_id).image_ids
         return ids if shop == 0 else tuple(i for i in ids if i not in self._barred[shop])
+
+    def texts(self) -> list[str]:
+        """The text of each product."""
+        return [product_text(self.shops[shop].product(product_id)) for shop, product_id in self.products]
 
     def relation(self, rows: np.ndarray, products: Tensor, *, own_category: bool = True) -> Relation:
         """Right and wrong products for pairs.
@@ -281,22 +287,7 @@ class SearchPairs:
         return torch.tensor([sets.find(i) for i in range(len(rows))], dtype=torch.int64)
 
 
-_BEHAVIOUR = pl.Schema(
-    dict.fromkeys(("product_id", "query_image_id", "query_text", "key", "action", "asked"), pl.String())
-)
-_SCHEMA = pl.Schema({**_BEHAVIOUR, "shop": pl.Int32(), "at": pl.Int64()})
-
-
-def _behaviour(shop: Shop, pictures: dict[str, int]) -> pl.DataFrame:
-    """The searches of split train that ask with a photo or a text, with the key of the query."""
-    if shop.searches is None:
-        return pl.DataFrame(schema=_BEHAVIOUR)
-    frame = shop.searches.with_columns(query_keys(shop.searches, pictures)).filter(
-        (pl.col("split") == "train")
-        & (pl.col("query_image_id").is_not_null() | pl.col("query_text").is_not_null())
-    )
-    asked = pl.lit(None, dtype=pl.String).alias("asked")
-    return frame.select("product_id", "query_image_id", "query_text", "key", "action", asked)
+_SCHEMA = pl.Schema({**COLUMNS, "shop": pl.Int32(), "at": pl.Int64()})
 
 
 def _originals(rows: pl.DataFrame, plain: frozenset[str]) -> pl.Series:

@@ -98,45 +98,65 @@ class Posttrain:
         self, encoder: CompactEncoder, batch: PosttrainBatch, step: int
     ) -> tuple[Tensor, dict[str, float]]:
         """Query to product, product to query, query to query; each over the nested widths."""
-        device = encoder.class_anchors.device
-        half = self.config.keep_megabytes * 1_000_000 // 2
-
-        def encode(own: ProductBatch, what: str, budget: int = 0) -> Tensor:
-            chunked = partial(encode_in_chunks, encoder, rows=self.config.chunk, budget=budget)
-            rows = encode_together(chunked, own.to(device), encoder.width, cut=self.optim.shard)
-            return finite(rows, what, self.name, step)
-
-        queries = encode(batch.queries, "queries", half)
-        products = encode(batch.products, "products", half)
-        past, past_numbers, past_steps = self.memory.contents()
-        fresh = ~torch.isin(past_numbers, batch.product_numbers)
-        if step < self.config.memory_warmup:
-            fresh = torch.zeros_like(fresh)
-        bank = past[fresh].to(device, products.dtype)
+        queries = self._encode(encoder, batch.queries, "queries", step)
+        products = self._encode(encoder, batch.products, "products", step)
+        found, bank, values = self._against(batch, step, products)
         scale = self.scale.exp().clamp(max=100)
-        smoothing = self.config.label_smoothing
-        own = self.config.category_negatives != "other"
-        numbers = torch.cat((batch.product_numbers, past_numbers[fresh]))
-        found = self.pairs.relation(batch.rows, numbers, own_category=own)
-        both_ways = partial(self._both_ways, led=found.to(device), scale=scale)
+        both_ways = partial(self._both_ways, led=found, scale=scale)
         there, back = matryoshka(both_ways, (queries, products, bank), self._widths)
-        total = there + back
         values = {
             "query_to_product": there.item(),
             "product_to_query": back.item(),
             "scale": scale.item(),
-            "negatives": float(found.negatives_per_query().float().mean()),
+            **values,
         }
+        total, more = self._beside(encoder, batch, step, queries, scale)
+        self.memory.put(products, batch.product_numbers, step)
+        return there + back + total, values | more
+
+    def _encode(self, encoder: CompactEncoder, own: ProductBatch, what: str, step: int) -> Tensor:
+        """Everybody's rows ``[sum of rows, width]``, by chunks where they are asked for."""
+        budget = 0 if what == "second views" else self.config.keep_megabytes * 1_000_000 // 2
+        chunked = partial(encode_in_chunks, encoder, rows=self.config.chunk, budget=budget)
+        own = own.to(encoder.class_anchors.device)
+        return finite(
+            encode_together(chunked, own, encoder.width, cut=self.optim.shard), what, self.name, step
+        )
+
+    def _against(
+        self, batch: PosttrainBatch, step: int, products: Tensor
+    ) -> tuple[Relation, Tensor, dict[str, float]]:
+        """Right and wrong among the products and the memory; the memory's vectors; how many negatives of which kind."""
+        past, past_numbers, past_steps = self.memory.contents()
+        fresh = ~torch.isin(past_numbers, batch.product_numbers)
+        if step < self.config.memory_warmup:
+            fresh = torch.zeros_like(fresh)
+        bank = past[fresh].to(products.device, products.dtype)
+        numbers = torch.cat((batch.product_numbers, past_numbers[fresh]))
+        found = self.pairs.relation(batch.rows, numbers, own_category=self._own_category)
         kinds = batch.kinds | {"memory": torch.ones(int(fresh.sum()), dtype=torch.bool)}
         if world()[1] > 1:  # spatial: encoded by another process
             here = torch.zeros(len(batch.product_numbers), dtype=torch.bool)
             here[part(len(here))] = True
             kinds |= {"in_batch": kinds["in_batch"] & here, "spatial": kinds["in_batch"] & ~here}
+        values = {"negatives": float(found.negatives_per_query().float().mean())}
         values |= _counted(found, kinds, len(batch.product_numbers))
         if bool(fresh.any()):
             values["memory_age"] = float((step - past_steps[fresh]).float().mean())
+        return found.to(products.device), bank, values
+
+    @property
+    def _own_category(self) -> bool:
+        return self.config.category_negatives != "other"
+
+    def _beside(
+        self, encoder: CompactEncoder, batch: PosttrainBatch, step: int, queries: Tensor, scale: Tensor
+    ) -> tuple[Tensor, dict[str, float]]:
+        """What else is learned in the step: queries of one product, second views of photos, stage one's photos."""
+        total, values = queries.new_zeros(()), dict[str, float]()
+        device, smoothing = queries.device, self.config.label_smoothing
         if self.config.query_weight:
-            peers = self.pairs.peers(batch.rows, own_category=own)
+            peers = self.pairs.peers(batch.rows, own_category=self._own_category)
             alike = peers.to(device)
             among = matryoshka(
                 lambda a, b: info_nce(a, b, alike, scale, smoothing=smoothing),
@@ -150,7 +170,8 @@ class Posttrain:
             total = total + self.config.query_weight * share * among
             values["query_to_query"] = among.item()
         if len(batch.second_of) > 1:
-            first, second = queries[batch.second_of.to(device)], encode(batch.second, "second views")
+            first = queries[batch.second_of.to(device)]
+            second = self._encode(encoder, batch.second, "second views", step)
             groups = self.pairs.kin(batch.rows[batch.second_of.numpy()]).to(device)
             views = matryoshka(lambda a, b: nt_xent(a, b, groups, scale), (first, second), self._widths)
             total = total + self.config.self_weight * views
@@ -159,7 +180,6 @@ class Posttrain:
             rehearsed, parts = self.replay.loss(encoder, batch.replay, step)
             total = total + self.config.replay * rehearsed
             values |= {f"replay_{name}": value for name, value in parts.items()}
-        self.memory.put(products, batch.product_numbers, step)
         return total, values
 
     def _both_ways(
@@ -212,6 +232,7 @@ def pairs_of(shops: Sequence[Shop], config: PosttrainConfig, seed: int, name: st
         seed=seed,
         stage=name,
         items=asks_products(config.types),
+        own=config.own_queries,
     )
 
 
@@ -254,7 +275,12 @@ def posttrain(
         write_json(folder / "cleaning.json", pairs.cleaned)
         if pairs.dropped:
             pl.concat(pairs.dropped, how="diagonal").write_parquet(folder / "dropped.parquet")
-    stage = Posttrain(shops, encoder, config, seed, pairs, name)
+    kind: type[Posttrain] = Posttrain
+    if config.align == "dual":
+        from moonshelf.training.dual import DualPosttrain
+
+        kind = DualPosttrain
+    stage = kind(shops, encoder, config, seed, pairs, name)
     result = train(encoder, stage, folder, validate=validate, resume=resume)
     if not world()[0]:
         (folder / PRIOR).unlink(missing_ok=True)  # it was needed to start again after a stop

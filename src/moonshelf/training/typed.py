@@ -75,10 +75,16 @@ def asks_products(types: Sequence[str]) -> bool:
     return any(one.query in ASKED_BY_PRODUCTS for one in parse_types(types))
 
 
-def modalities(image: str | None, text: str | None, product: bool = False) -> frozenset[str]:
-    """What a query can ask as: photo and text together as ``title+image``, a product as that or ``rich+image``."""
-    if product:
+def modalities(image: str | None, text: str | None, source: str = "search") -> frozenset[str]:
+    """What a query can ask as: photo and text together as ``title+image``, a product as that or ``rich+image``.
+
+    One that asks for itself (``own``) can ask as anything that it has.
+    """
+    if source == "product":
         return ASKED_BY_PRODUCTS
+    if source == "own":
+        alone = [name for name, there in (("image", image), ("text", text)) if there]
+        return frozenset(alone) | (ASKED_BY_PRODUCTS if len(alone) == 2 else frozenset())
     return frozenset(("title+image" if image and text else "image" if image else "text",))
 
 

@@ -68,7 +68,7 @@ def info_nce(
         counted = against > LOW / 2
         each = F.softplus(torch.where(counted[i], against[i] - scale * cosine, torch.zeros_like(cosine)))
         if smoothing:
-            each = each + smoothing * scale * (cosine - _mean_negative(a, b, past, relation)[i])
+            each = each + smoothing * scale * (cosine - mean_negative(a, b, past, relation)[i])
         return weighted_mean(*_within_queries(each, i, counted, grades), weights)
 
 
@@ -163,7 +163,7 @@ def alignment(
     return 0.5 * (there + back)
 
 
-def _mean_negative(a: Tensor, b: Tensor, past: Tensor | None, relation: Relation) -> Tensor:
+def mean_negative(a: Tensor, b: Tensor, past: Tensor | None, relation: Relation) -> Tensor:
     """``[B]`` mean cosine to the negatives (a guard changes nothing here), without a ``B x C`` matrix."""
     rows = b if past is None else torch.cat((b, past))
     left = torch.zeros_like(a)

@@ -74,6 +74,17 @@ class Relation:
 
         return Relation((self.shape[0], stop - start), part(self.positive), part(self.excluded))
 
+    def rows(self, chosen: Tensor) -> Relation:
+        """The part that concerns these queries (ascending numbers), renumbered from 0."""
+        place = torch.full((self.shape[0],), -1, device=chosen.device)
+        place[chosen] = torch.arange(len(chosen), device=chosen.device)
+
+        def part(pairs: Tensor) -> Tensor:
+            inside = place[pairs[0]] >= 0
+            return torch.stack((place[pairs[0, inside]], pairs[1, inside]))
+
+        return Relation((len(chosen), self.shape[1]), part(self.positive), part(self.excluded))
+
     def negatives(self) -> Tensor:
         """The bool matrix ``[B, C]`` of negatives."""
         matrix = torch.ones(self.shape, dtype=torch.bool, device=self.excluded.device)
