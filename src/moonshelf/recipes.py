@@ -199,6 +199,7 @@ def check_settings(config: RunConfig) -> None:
     }
     not_negative: dict[str, float] = {
         "seed": config.seed,
+        "encoder.experts": e.experts,
         "threads": config.threads,
         "pretrain.photos": pre.photos,
         "pretrain.self_weight": pre.self_weight,
@@ -211,8 +212,12 @@ def check_settings(config: RunConfig) -> None:
             above_zero[f"{name}.{key}"] = getattr(post, key)
         for key in _POSTTRAIN_NOT_NEGATIVE:
             not_negative[f"{name}.{key}"] = getattr(post, key)
-        for key in ("modality_dropout", "label_smoothing", "final_share", "margin"):
+        for key in ("modality_dropout", "label_smoothing", "final_share", "margin", "own_share"):
             shares[f"{name}.{key}"] = getattr(post, key)
+        shares[f"{name}.dual.filter_threshold"] = post.dual.filter_threshold
+        for key in ("intra_weight", "balance", "sparsity", "filter_kappa", "filter_margin"):
+            not_negative[f"{name}.dual.{key}"] = getattr(post.dual, key)
+        above_zero[f"{name}.dual.intra_scale"] = post.dual.intra_scale
     for name, stage in (
         ("pretrain", pre),
         ("posttrain", config.posttrain),
@@ -254,6 +259,11 @@ def _check_together(config: RunConfig) -> None:
             f"encoder.widths {list(e.widths)} must end at encoder.width {e.width}",
             mend=f"set both, e.g. --set encoder.width={e.width} --set encoder.widths={e.width},{e.width // 2}",
         )
+    if e.experts and not 1 <= e.top_k <= e.experts:
+        raise InputError(
+            f"encoder.top_k {e.top_k} of encoder.experts {e.experts}",
+            mend="let each token go to 1 up to all experts",
+        )
     if e.width % e.heads:
         raise InputError(
             f"encoder.width {e.width} cannot be shared by {e.heads} heads", mend="let heads divide the width"
@@ -281,6 +291,16 @@ def _check_together(config: RunConfig) -> None:
             raise InputError(
                 f"{name}.keep_megabytes does nothing without {name}.chunk, the rows encoded at a time",
                 mend="set both",
+            )
+        if post.align == "dual" and post.loss == "circle":
+            raise InputError(
+                f"{name}.align=dual weighs its pairs and objectives, which the circle loss here does not take",
+                mend="set one of them",
+            )
+        if post.align == "dual" and post.dual.weights != "fixed" and not e.experts:
+            raise InputError(
+                f"{name}.dual.weights={post.dual.weights} takes them from the experts, and there are none",
+                mend="set encoder.experts (4, say), or the weights to fixed",
             )
         if post.types and (post.queries_per_product > 1 or post.category_negatives == "same"):
             raise InputError(

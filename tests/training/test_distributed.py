@@ -19,8 +19,9 @@ import torch.multiprocessing as mp
 
 from moonshelf.encoder import CompactEncoder, load_encoder, save_encoder
 from moonshelf.shop.shop import Shop, open_shop
-from moonshelf.training.config import OptimConfig, PosttrainConfig, PretrainConfig
+from moonshelf.training.config import DualConfig, OptimConfig, PosttrainConfig, PretrainConfig
 from moonshelf.training.distributed import agreed, average_gradients, part
+from moonshelf.training.dual import DualPosttrain
 from moonshelf.training.loop import freeze
 from moonshelf.training.posttrain import Posttrain
 from moonshelf.training.pretrain import Pretrain
@@ -55,6 +56,22 @@ STAGES = {
     ),
     "cut, few": PosttrainConfig(batch=2, view_size=64, memory=0, optim=OptimConfig(shard=True)),
     "few": PosttrainConfig(batch=2, view_size=64, memory=0),  # parts without rows
+    "dual": PosttrainConfig(
+        batch=7,
+        view_size=64,
+        chunk=2,
+        align="dual",
+        own_queries=True,
+        dual=DualConfig(filter=True, weights="learned"),
+    ),
+    "dual, cut": PosttrainConfig(
+        batch=7,
+        view_size=64,
+        align="dual",
+        own_queries=True,
+        dual=DualConfig(filter=True, weights="learned"),
+        optim=OptimConfig(shard=True),
+    ),
 }
 
 
@@ -67,7 +84,9 @@ def free_port() -> int:
 def gradients(name: str, shop: Shop, encoder: CompactEncoder) -> tuple[float, dict[str, torch.Tensor]]:
     """Loss and averaged gradients of the first two steps (the second one meets the memory of the first)."""
     config: Any = STAGES[name]
-    stage = (Pretrain if name == "pretrain" else Posttrain)([shop], encoder, config, 0)  # type: ignore[operator]
+    kind = Pretrain if name == "pretrain" else DualPosttrain if "dual" in name else Posttrain
+    encoder = encoder.upcycled(3, 2) if kind is DualPosttrain else encoder
+    stage = kind([shop], encoder, config, 0)  # type: ignore[operator]
     freeze(encoder, config.optim)
     if config.optim.shard and dist.is_initialized():
         shard(encoder, encoder.fusion)

@@ -69,6 +69,7 @@ class CompactEncoder(nn.Module):
     def __init__(self, config: CompactConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or CompactConfig()
+        self.lockstep = False  # weights lie in pieces over processes: each must run every block equally often
         width = config.width
         self.trunk = EfficientNetLite0()
         self.classify = nn.Linear(CHANNELS, CLASSES)
@@ -198,6 +199,10 @@ class CompactEncoder(nn.Module):
         chosen = [Part(p.tokens[at], p.mask[at], p.kind) for p in parts if p.kind in kinds]
         laid = self.class_anchors.new_zeros(len(rows), self.width + 2 * self.config.experts)
         if not len(at):
+            if self.lockstep:  # the result is not used, but the blocks run
+                token = laid.new_zeros(1, 1, self.width)
+                unused = self._fuse([Part(token, token.new_ones(1, 1, dtype=torch.bool), kinds[0])], 1)[0]
+                laid = laid + 0.0 * unused.sum()
             return laid
         view = torch.cat(self._fuse(chosen, len(at)), dim=1)
         return laid.to(view.dtype).index_copy(0, at, view)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from moonshelf.encoder import CompactConfig, Item, collate, product_text
+from moonshelf.training.asking import OWN
 from moonshelf.training.config import PosttrainConfig
 from moonshelf.training.distributed import part
 from moonshelf.training.hard import HardNegatives
@@ -20,7 +21,7 @@ from moonshelf.training.pairs import SearchPairs
 from moonshelf.training.photos import PhotoReader
 from moonshelf.training.pretrain import PretrainBatch, photos_batch
 from moonshelf.training.sampler import epoch_order, grouped_batches, step_seed
-from moonshelf.training.typed import SHOWS, TypedSampler, modalities, needed, parse_types
+from moonshelf.training.typed import SHOWS, MixedSampler, TypedSampler, modalities, needed, parse_types
 from moonshelf.training.views import random_views
 from moonshelf.types import ProductBatch
 
@@ -71,6 +72,7 @@ class PairBatches:
         self._take = min(config.pairs or len(pairs), len(pairs))
         self._epoch_batches = lru_cache(maxsize=2)(self._make_epoch)
         self.typed: TypedSampler | None = None
+        self.mixed: MixedSampler | None = None
         if config.types:
             kinds = [
                 modalities(image, text, source)
@@ -80,6 +82,11 @@ class PairBatches:
             per_pair = [shows[number] for number in pairs.product_of]
             types = parse_types(config.types)
             self.typed = TypedSampler(kinds, per_pair, types, min(config.batch, self._take), seed, name)
+            self.steps_per_epoch = max(1, self._take // min(config.batch, self._take))
+            return
+        own = (pairs.source == OWN).to_numpy()
+        if 0 < config.own_share < 1 and own.any() and not own.all() and min(config.batch, self._take) > 1:
+            self.mixed = MixedSampler(own, config.own_share, min(config.batch, self._take), seed, name)
             self.steps_per_epoch = max(1, self._take // min(config.batch, self._take))
         else:
             self.steps_per_epoch = len(self._epoch_batches(0))
@@ -211,8 +218,8 @@ class PairBatches:
             rows, types = self.typed.rows(step)
             shows, asks = [one.show for one in types], [one.query for one in types]
         else:
-            batches = self._epoch_batches(epoch)
-            rows = batches[at % len(batches)]
+            batches = [] if self.mixed else self._epoch_batches(epoch)
+            rows = self.mixed.rows(step) if self.mixed else batches[at % len(batches)]
             shows, asks = [], [""] * len(rows)
         generator = torch.Generator().manual_seed(step_seed(self.seed, self.name, epoch, at))
         queries, second, second_of = self._query_batch(rows, asks, size, generator)

@@ -99,6 +99,7 @@ class PosttrainConfig:
     actions: tuple[Action, ...] = ()  # learn from pairs of these actions alone; (): from all
     clean: tuple[Filter, ...] = ()  # filters over the pairs, in this order (shop.clean); hardest comes last
     own_queries: bool = False  # products also ask for themselves, by title and photo (made data)
+    own_share: float = 0.5  # of a batch, such queries beside searches; 0 or 1: as many as there are
     types: tuple[
         str, ...
     ] = ()  # typed pairs, query>product:weight, or moon (training.typed), instead of modality_dropout; (): as they come

@@ -34,7 +34,7 @@ from moonshelf.types import ProductBatch
 
 
 class Views(NamedTuple):
-    """Vectors ``[n, 3, D]`` in the order of ``VIEWS``, which there are ``[n, 3]``, routing ``[n, 3, Z]`` as in ``moe``."""
+    """Vectors ``[n, 3, D]`` in the order of ``VIEWS``, which there are ``[n, 3]``, routing ``[n, 3, Z]``."""
 
     vectors: Tensor
     there: Tensor

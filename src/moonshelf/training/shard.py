@@ -42,6 +42,8 @@ def shard(module: ModuleT, blocks: Iterable[nn.Module] = ()) -> ModuleT:
         parameter.data = parameter.data.contiguous()  # FSDP cannot cut channels-last weights
     for part in parts:
         fully_shard(part)
+    if hasattr(module, "lockstep"):
+        module.lockstep = True  # type: ignore[assignment]
     return module
 
 

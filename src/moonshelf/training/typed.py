@@ -93,6 +93,35 @@ def needed(show: str) -> frozenset[str]:
     return frozenset(("image", "rich") if show not in ("image", "rich") else (show,))
 
 
+class MixedSampler:
+    """Batches of which a fixed share are products that ask for themselves: a function of (seed, step).
+
+    So every batch has queries with both modalities, however few of its pairs are such (our design).
+
+    Args:
+        own: for each pair, whether a product asks for itself; both kinds occur.
+        share: of a batch; at least one pair of either kind.
+        batch: pairs a batch, at least 2.
+        seed, name: of the shuffled passes, one for each kind.
+    """
+
+    def __init__(self, own: np.ndarray, share: float, batch: int, seed: int, name: str) -> None:
+        self.seed, self.name = seed, name
+        count = min(max(1, round(batch * share)), batch - 1)
+        self._pools = (
+            ("own", np.flatnonzero(own), count),
+            ("searches", np.flatnonzero(~own), batch - count),
+        )
+
+    def rows(self, step: int) -> np.ndarray:
+        """Pairs of a step."""
+        parts = [
+            pool[cycle(len(pool), step * count, count, self.seed, f"{self.name} {kind}")]
+            for kind, pool, count in self._pools
+        ]
+        return np.concatenate(parts)
+
+
 class TypedSampler:
     """Batches of pairs in the planned mix of types: a function of (seed, step).
 
