@@ -148,7 +148,13 @@ def test_check_exits_1_when_a_shop_cannot_be_used(tmp_path: Path, monkeypatch, c
             "{tmp}/no/dir",
         ),
         (["serve", "--work", "x"], "not built yet"),
-        (["evaluate", "benchmark", "{shop}"], "evaluate benchmark is not built yet"),
+        (["evaluate", "benchmark", "{shop}"], "one of --encoder, --vectors and --inputs"),
+        (["evaluate", "benchmark", "{shop}", "--vectors", "{tmp}/none.npz"], "cannot be read"),
+        (
+            ["evaluate", "text-search", "{shop}", "--encoder", "compact", "--limit", "3"],
+            "belongs to evaluate benchmark",
+        ),
+        (["evaluate", "image-search", "{shop}"], "no encoder is named"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_1(

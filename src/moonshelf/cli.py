@@ -25,7 +25,6 @@ NOT_BUILT = {
     "heatmap": "show what made a query match a product",
     "export": "ONNX and sentence-transformers export",
     "serve": "HTTP API and web page",
-    "evaluate benchmark": "nine pairs of modalities, classification, attributes",
     "evaluate relevance": "judged query-product pairs",
 }
 
@@ -122,12 +121,21 @@ def _search(a: argparse.Namespace) -> int:
     return 0
 
 
-def _evaluate_search(a: argparse.Namespace) -> int:
+def _evaluate(a: argparse.Namespace) -> int:
     from moonshelf import commands, pipeline
     from moonshelf.encoder import load_encoder
     from moonshelf.shop.shop import open_shop
     from moonshelf.workspace import write_json
 
+    if a.what == "benchmark":
+        return _benchmark(a)
+    alone = [
+        name for name in ("vectors", "inputs", "against", "ask", "limit") if getattr(a, name) is not None
+    ]
+    if alone:
+        raise InputError(f"--{alone[0]} belongs to evaluate benchmark", mend="leave it out")
+    if a.encoder is None:
+        raise InputError("no encoder is named", mend="add --encoder PATH")
     settings = [f"evaluation.split={a.split}"] if a.split else []
     config = commands.resolve("laptop", settings, a.seed)
     products = commands.read_ids(Path(a.products)) if a.products else None
@@ -142,6 +150,44 @@ def _evaluate_search(a: argparse.Namespace) -> int:
     )
     if a.json:
         write_json(Path(a.json), value)
+    print(result)
+    return 0
+
+
+def _benchmark(a: argparse.Namespace) -> int:
+    from moonshelf import commands, pipeline
+    from moonshelf.encoder import load_encoder
+    from moonshelf.evaluation import benchmark
+    from moonshelf.shop.shop import open_shop
+    from moonshelf.workspace import write_json
+
+    if sum(x is not None for x in (a.encoder, a.vectors, a.inputs)) != 1 or a.distractors:
+        raise InputError(
+            "the benchmark takes one of --encoder, --vectors and --inputs, and no --distractors",
+            mend="name the encoder to measure, a file of vectors, or a folder to write the inputs to",
+        )
+    config = commands.resolve("laptop", [], a.seed)
+    shop = open_shop(a.shop, fetch=a.fetch)
+    products = commands.read_ids(Path(a.products)) if a.products else None
+    tasks = benchmark.build_tasks(
+        shop, split=a.split, products=products, ask=a.ask, limit=a.limit, seed=config.seed
+    )
+    if a.inputs:
+        n = benchmark.write_inputs(tasks.sources(), shop, Path(a.inputs))
+        print(f"inputs  {a.inputs}/inputs.jsonl  {n} to embed; give the vectors back with --vectors")
+        return 0
+
+    def embedding(value: str) -> Any:
+        if Path(value).suffix in (".npz", ".parquet"):
+            return Path(value)
+        return benchmark.of_encoder(load_encoder(value, pipeline.device()))
+
+    other = embedding(a.against) if a.against else None
+    result = benchmark.measure(
+        shop, embedding(a.vectors or a.encoder), against=other, tasks=tasks, seed=config.seed
+    )
+    if a.json:
+        write_json(Path(a.json), result.to_json())
     print(result)
     return 0
 
@@ -279,11 +325,22 @@ def build_parser() -> argparse.ArgumentParser:
         "evaluate",
         "measure an encoder",
         "evaluate image-search my-shop --encoder work",
-        _evaluate_search,
+        _evaluate,
     )
-    p.add_argument("what", choices=("image-search", "text-search"))
+    p.add_argument("what", choices=("image-search", "text-search", "benchmark"))
     _shop_argument(p)
-    p.add_argument("--encoder", required=True, metavar="PATH")
+    p.add_argument("--encoder", metavar="PATH")
+    p.add_argument("--vectors", metavar="FILE", help="benchmark: vectors of another model, .parquet or .npz")
+    p.add_argument(
+        "--inputs", metavar="DIR", help="benchmark: write what is to be embedded, for another model"
+    )
+    p.add_argument("--against", metavar="PATH", help="benchmark: encoder or vectors to take differences to")
+    p.add_argument(
+        "--ask",
+        choices=("searches", "products"),
+        help="benchmark: who asks (default: searches if there are any)",
+    )
+    p.add_argument("--limit", type=int, metavar="N", help="benchmark: at most N queries a view")
     p.add_argument("--split", choices=("train", "val", "test"), default="test")
     p.add_argument("--distractors", nargs="*", metavar="SHOP", help="shops whose products join the gallery")
     p.add_argument(
