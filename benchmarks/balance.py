@@ -152,19 +152,15 @@ def table(
     print(f"\ndifference to {first!r} by direction, paired over queries, 95%")
     for line in hits:
         for d in names if line != first else []:
-            print(
-                f"  {line:<20} {d:<13} {paired_difference(hits[line][d], hits[first][d], seed=0)}  of {bootstrap_interval(hits[first][d], seed=0)}"
-            )
+            apart = paired_difference(hits[line][d], hits[first][d], seed=0)
+            print(f"  {line:<20} {d:<13} {apart}  of {bootstrap_interval(hits[first][d], seed=0)}")
     labels = sorted({k for k in results[first][0].metrics if k.endswith("accuracy")})
     print("\nzero-shot accuracy, mean of seeds")
     for key in labels:
-        print(
-            f"  {key:<36}"
-            + "".join(
-                f"{line}: {np.mean([r.metrics[key].value for r in found]):.3f}  "
-                for line, found in results.items()
-            )
+        cells = (
+            f"{line}: {np.mean([r.metrics[key].value for r in found]):.3f}" for line, found in results.items()
         )
+        print(f"  {key:<36}" + "  ".join(cells))
     print(json.dumps({line: len(found) for line, found in results.items()}))
 
 

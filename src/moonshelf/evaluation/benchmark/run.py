@@ -101,8 +101,8 @@ class BenchmarkResult:
         if others:
             lines += ["", "difference to the other one, paired over queries"]
         for direction in others:
-            cells = [_signed(self.metrics[f"difference {direction} recall@{k}"]) for k in CUTS]
-            lines.append(f"{direction:<30}  " + "".join(f"{cell:<25}" for cell in cells))
+            apart = [_signed(self.metrics[f"difference {direction} recall@{k}"]) for k in CUTS]
+            lines.append(f"{direction:<30}  " + "".join(f"{cell:<25}" for cell in apart))
         if self.protocol["labels"]:
             names = ("accuracy", "precision", "recall", "f1")
             lines += [
