@@ -49,13 +49,9 @@ def test_searches_ask_where_there_are_any(shop: Shop) -> None:
     assert len(found["text>image"].queries) == 12 and len(found["image>joint"].queries) == 48
     joint = found["joint>text"]  # nobody asked with both: a text and a photo of one product are paired
     assert joint.made == len(joint.queries) == 12
-    for source, right in zip(joint.queries, joint.positives, strict=True):
-        assert (
-            source.text
-            and source.photo
-            and source.photo.startswith(f"q{joint.products[0]}"[:1])
-            and len(right) == 1
-        )
+    for source, product, right in zip(joint.queries, joint.products, joint.positives, strict=True):
+        assert source.photo and source.photo.startswith(f"q{product}-") and right.tolist() == [int(product)]
+        assert source.text == " ".join(shop.product(product).title.split()[:2])
     gallery = found["text>joint"].gallery
     assert all(s.text and s.photo for s in gallery) and len(gallery) == 12
     only = {d.name: d for d in build_directions(shop, split="train", products={"3"})}
