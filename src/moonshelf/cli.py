@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from moonshelf import __version__
+from moonshelf.cli_evaluate import WHAT, evaluate, evaluate_options
 from moonshelf.errors import InputError
 from moonshelf.workspace import full_disk
 
@@ -121,74 +122,20 @@ def _search(a: argparse.Namespace) -> int:
     return 0
 
 
-def _evaluate(a: argparse.Namespace) -> int:
-    from moonshelf import commands, pipeline
+def _augment(a: argparse.Namespace) -> int:
+    import json
+
+    from moonshelf.augment.make import AugmentConfig, augment
     from moonshelf.encoder import load_encoder
+    from moonshelf.evaluation.benchmark import of_encoder
+    from moonshelf.pipeline import device
     from moonshelf.shop.shop import open_shop
-    from moonshelf.workspace import write_json
 
-    if a.what == "benchmark":
-        return _benchmark(a)
-    alone = [
-        name for name in ("vectors", "inputs", "against", "ask", "limit") if getattr(a, name) is not None
-    ]
-    if alone:
-        raise InputError(f"--{alone[0]} belongs to evaluate benchmark", mend="leave it out")
-    if a.encoder is None:
-        raise InputError("no encoder is named", mend="add --encoder PATH")
-    settings = [f"evaluation.split={a.split}"] if a.split else []
-    config = commands.resolve("laptop", settings, a.seed)
-    products = commands.read_ids(Path(a.products)) if a.products else None
-    shop = open_shop(a.shop, fetch=a.fetch)
-    result, value = commands.evaluate(
-        shop,
-        load_encoder(a.encoder, pipeline.device()),
-        config,
-        kind="text" if a.what == "text-search" else "image",
-        distractors=pipeline.open_extra(_paths(a.distractors), shop, a.fetch),
-        products=products,
-    )
-    if a.json:
-        write_json(Path(a.json), value)
-    print(result)
-    return 0
-
-
-def _benchmark(a: argparse.Namespace) -> int:
-    from moonshelf import commands, pipeline
-    from moonshelf.encoder import load_encoder
-    from moonshelf.evaluation import benchmark
-    from moonshelf.shop.shop import open_shop
-    from moonshelf.workspace import write_json
-
-    if sum(x is not None for x in (a.encoder, a.vectors, a.inputs)) != 1 or a.distractors:
-        raise InputError(
-            "the benchmark takes one of --encoder, --vectors and --inputs, and no --distractors",
-            mend="name the encoder to measure, a file of vectors, or a folder to write the inputs to",
-        )
-    config = commands.resolve("laptop", [], a.seed)
-    shop = open_shop(a.shop, fetch=a.fetch)
-    products = commands.read_ids(Path(a.products)) if a.products else None
-    tasks = benchmark.build_tasks(
-        shop, split=a.split, products=products, ask=a.ask, limit=a.limit, seed=config.seed
-    )
-    if a.inputs:
-        n = benchmark.write_inputs(tasks.sources(), shop, Path(a.inputs))
-        print(f"inputs  {a.inputs}/inputs.jsonl  {n} to embed; give the vectors back with --vectors")
-        return 0
-
-    def embedding(value: str) -> Any:
-        if Path(value).suffix in (".npz", ".parquet"):
-            return Path(value)
-        return benchmark.of_encoder(load_encoder(value, pipeline.device()))
-
-    other = embedding(a.against) if a.against else None
-    result = benchmark.measure(
-        shop, embedding(a.vectors or a.encoder), against=other, tasks=tasks, seed=config.seed
-    )
-    if a.json:
-        write_json(Path(a.json), result.to_json())
-    print(result)
+    embed = None if a.unchecked else of_encoder(load_encoder(a.encoder, device()))
+    folder = augment(open_shop(a.shop, fetch=a.fetch), Path(a.out), embed, AugmentConfig(seed=a.seed or 0))
+    counts = json.loads((folder / "counts.json").read_text())
+    print(f"made  {folder}  {counts['images']} photos, {counts['texts']} titles")
+    _print(f"left out  {n}: {why}" for why, n in counts["left_out"].items())
     return 0
 
 
@@ -322,31 +269,29 @@ def build_parser() -> argparse.ArgumentParser:
 
     p = _verb(
         verbs,
-        "evaluate",
-        "measure an encoder",
-        "evaluate image-search my-shop --encoder work",
-        _evaluate,
+        "augment",
+        "other titles and photos of products, for training",
+        "augment my-shop --out made --encoder work",
+        _augment,
     )
-    p.add_argument("what", choices=("image-search", "text-search", "benchmark"))
     _shop_argument(p)
-    p.add_argument("--encoder", metavar="PATH")
-    p.add_argument("--vectors", metavar="FILE", help="benchmark: vectors of another model, .parquet or .npz")
     p.add_argument(
-        "--inputs", metavar="DIR", help="benchmark: write what is to be embedded, for another model"
+        "--out", required=True, metavar="DIR", help="then train with --set posttrain.augmented=DIR"
     )
-    p.add_argument("--against", metavar="PATH", help="benchmark: encoder or vectors to take differences to")
     p.add_argument(
-        "--ask",
-        choices=("searches", "products"),
-        help="benchmark: who asks (default: searches if there are any)",
+        "--encoder",
+        default="compact",
+        metavar="PATH",
+        help="who checks that title and photo agree (default: compact)",
     )
-    p.add_argument("--limit", type=int, metavar="N", help="benchmark: at most N queries a view")
-    p.add_argument("--split", choices=("train", "val", "test"), default="test")
-    p.add_argument("--distractors", nargs="*", metavar="SHOP", help="shops whose products join the gallery")
-    p.add_argument(
-        "--products", metavar="FILE", help="ask only for these products (one id a line); gallery stays whole"
+    p.add_argument("--unchecked", action="store_true", help="keep everything that was made")
+
+    p = _verb(
+        verbs, "evaluate", "measure an encoder", "evaluate image-search my-shop --encoder work", evaluate
     )
-    p.add_argument("--json", metavar="FILE")
+    p.add_argument("what", choices=WHAT)
+    _shop_argument(p)
+    evaluate_options(p)
 
     _verb(verbs, "doctor", "explain a broken environment", "doctor", _doctor)
     for name, what in NOT_BUILT.items():

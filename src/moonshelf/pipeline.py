@@ -18,6 +18,7 @@ import polars as pl
 import torch
 
 from moonshelf import workspace
+from moonshelf.augment.store import augmented_mark
 from moonshelf.config import as_dict
 from moonshelf.encoder import CompactEncoder, Item, load_encoder, prepare_image, product_text, save_encoder
 from moonshelf.errors import InputError
@@ -181,6 +182,8 @@ def train_stage(
         "validation": [limits.validation_queries, limits.validation_products],
     }
     stage_settings = as_dict(stage_config)
+    if stage_settings.get("augmented"):
+        stage_settings["augmented"] = augmented_mark(stage_settings["augmented"])
     if stage_settings.get("mined"):
         stage_settings["mined"] = mined_mark(
             stage_settings["mined"]

@@ -212,7 +212,14 @@ def check_settings(config: RunConfig) -> None:
             above_zero[f"{name}.{key}"] = getattr(post, key)
         for key in _POSTTRAIN_NOT_NEGATIVE:
             not_negative[f"{name}.{key}"] = getattr(post, key)
-        for key in ("modality_dropout", "label_smoothing", "final_share", "margin", "own_share"):
+        for key in (
+            "modality_dropout",
+            "label_smoothing",
+            "final_share",
+            "margin",
+            "own_share",
+            "augmented_share",
+        ):
             shares[f"{name}.{key}"] = getattr(post, key)
         shares[f"{name}.dual.filter_threshold"] = post.dual.filter_threshold
         for key in ("intra_weight", "balance", "sparsity", "filter_kappa", "filter_margin"):

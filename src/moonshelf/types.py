@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:  # the vocabulary is read by rooms that never load torch
     import torch
+    from PIL import Image
     from torch import Tensor
 
 Action = Literal["click", "cart", "purchase"]
@@ -104,6 +105,14 @@ class Interval:
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A text, a picture, or both, as an embedding function gets it."""
+
+    text: str | None
+    image: Image.Image | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,11 @@ from moonshelf.errors import InputError, TooLittleData
 from moonshelf.evaluation import benchmark
 from moonshelf.evaluation.benchmark.directions import DIRECTIONS, build_directions
 from moonshelf.evaluation.benchmark.embedders import embed_sources, read_vectors, write_inputs
-from moonshelf.evaluation.benchmark.inputs import Shown, Source, load, made_view
+from moonshelf.evaluation.benchmark.inputs import Source, load, made_view
 from moonshelf.evaluation.benchmark.run import over_directions, score
 from moonshelf.evaluation.benchmark.zero_shot import answers, label_metrics
 from moonshelf.shop.shop import Shop, open_shop
+from moonshelf.types import Shown
 
 
 def counting(shown: Sequence[Shown]) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from moonshelf.augment.store import Augmented
 from moonshelf.encoder import CompactConfig, Item, collate, product_text
 from moonshelf.training.asking import OWN
 from moonshelf.training.config import PosttrainConfig
@@ -23,7 +24,7 @@ from moonshelf.training.pretrain import PretrainBatch, photos_batch
 from moonshelf.training.sampler import epoch_order, grouped_batches, step_seed
 from moonshelf.training.typed import SHOWS, MixedSampler, TypedSampler, modalities, needed, parse_types
 from moonshelf.training.views import random_views
-from moonshelf.types import ProductBatch
+from moonshelf.types import Product, ProductBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,12 @@ class PairBatches:
             )
         self._categories = pairs.categories.numpy()[pairs.product_of]
         sizes = {config.view_size, config.final_view_size or config.view_size}
-        self._readers = {size: PhotoReader([shop.images for shop in pairs.shops], size) for size in sizes}
+        stores = [shop.images for shop in pairs.shops]
+        self.augmented: Augmented | None = None
+        if config.augmented:
+            self.augmented = Augmented(Path(config.augmented), pairs.shops[0])
+            stores.append(self.augmented.images)
+        self._readers = {size: PhotoReader(stores, size) for size in sizes}
         self._take = min(config.pairs or len(pairs), len(pairs))
         self._epoch_batches = lru_cache(maxsize=2)(self._make_epoch)
         self.typed: TypedSampler | None = None
@@ -154,6 +160,7 @@ class PairBatches:
         config, own = self.config, part(len(products))
         drop = torch.rand(len(products), generator=generator)
         pick = torch.rand(len(products), generator=generator)
+        made = torch.rand(3, len(products), generator=generator) if self.augmented else torch.ones(3, 0)
         texts: list[str] = []
         addresses: list[tuple[int, str]] = []
         owner: list[int] = []
@@ -163,6 +170,9 @@ class PairBatches:
             text = product_text(product)
             photos = self.pairs.photos(number)[: self._max_images]
             photo = photos[int(pick[i] * len(photos))] if photos else None
+            store = shop
+            if self.augmented and shop == 0:
+                text, store, photo = self._made(product, text, photo, made[:, i].tolist())
             if shown:
                 photo = None if shown[i] == "rich" else photo
                 text = "" if shown[i] == "image" else product.title if shown[i] == "title+image" else text
@@ -170,7 +180,7 @@ class PairBatches:
                 photo, text = (photo, "") if drop[i] < config.modality_dropout / 2 else (None, text)
             texts.append(text)
             if photo is not None:
-                addresses.append((shop, photo))
+                addresses.append((store, photo))
                 owner.append(i)
         mine = slice(sum(i < own.start for i in owner), sum(i < own.stop for i in owner))
         pixels = self._readers[size].read(addresses[mine])
@@ -179,6 +189,19 @@ class PairBatches:
         )
         at = torch.tensor(owner[mine], dtype=torch.int64) - own.start
         return self._with_views(texts[own], views, at)
+
+    def _made(
+        self, product: Product, text: str, photo: str | None, drawn: Sequence[float]
+    ) -> tuple[str, int, str | None]:
+        """Text, number of the store and photo of a product, some of them made."""
+        assert self.augmented is not None
+        share, store = self.config.augmented_share, 0
+        photos = self.augmented.photos.get(product.product_id, ())
+        if photo is not None and photos and drawn[0] < share:
+            store, photo = len(self.pairs.shops), photos[int(drawn[1] * len(photos))]
+        if drawn[2] < share:
+            text = self.augmented.texts.get(product.product_id, text)
+        return text, store, photo
 
     def _candidates(
         self, rows: np.ndarray, shows: Sequence[str], epoch: int, at: int

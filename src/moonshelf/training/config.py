@@ -98,6 +98,10 @@ class PosttrainConfig:
     category_hard: int = 0  # products of a query's category drawn as hard negatives, for every query
     actions: tuple[Action, ...] = ()  # learn from pairs of these actions alone; (): from all
     clean: tuple[Filter, ...] = ()  # filters over the pairs, in this order (shop.clean); hardest comes last
+    augmented: str = ""  # folder of made titles and photos of the products (moonshelf augment)
+    augmented_share: float = (
+        0.5  # of the products of a batch that show a made photo, and of those with a made title
+    )
     own_queries: bool = False  # products also ask for themselves, by title and photo (made data)
     own_share: float = 0.5  # of a batch, such queries beside searches; 0 or 1: as many as there are
     types: tuple[

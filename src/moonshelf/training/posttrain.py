@@ -79,7 +79,11 @@ class Posttrain:
     def identity(self) -> dict[str, Any]:
         """See :class:`moonshelf.training.loop.Stage`."""
         replay = {"replay": self.replay.identity()} if self.replay else {}
-        config = asdict(self.config) | {"mined": mined_mark(self.config.mined)}
+        made = self.batches.augmented
+        config = asdict(self.config) | {
+            "mined": mined_mark(self.config.mined),
+            "augmented": made.key if made else "",
+        }
         return {"shops": self._fingerprints, "seed": self.seed, "config": config, **replay}
 
     def view_size(self, step: int) -> int:

@@ -11,9 +11,10 @@ import polars as pl
 
 from moonshelf.encoder import CompactEncoder, Item, prepare_image
 from moonshelf.errors import InputError
-from moonshelf.evaluation.benchmark.inputs import Shown, Source, load
+from moonshelf.evaluation.benchmark.inputs import Source, load
 from moonshelf.progress import Progress
 from moonshelf.shop.shop import Shop
+from moonshelf.types import Shown
 from moonshelf.workspace import atomic_folder, write_json
 
 Embed = Callable[[Sequence[Shown]], np.ndarray]

@@ -11,7 +11,7 @@ from PIL import Image, ImageEnhance
 
 from moonshelf.encoder import product_text
 from moonshelf.shop.shop import Shop
-from moonshelf.types import Product
+from moonshelf.types import Product, Shown
 from moonshelf.workspace import digest
 
 
@@ -36,14 +36,6 @@ class Source:
         ]
         mark = digest([self.text, self.photo, self.made])
         return f"{mark} " + "|".join(part for part in parts if part)
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """An input as an embedding function gets it."""
-
-    text: str | None
-    image: Image.Image | None
 
 
 def load(sources: Sequence[Source], shop: Shop) -> list[Shown]:

@@ -1,0 +1,219 @@
+"""Co-augmentation of a shop: enriched titles and other photos of its products, checked and with their provenance.
+
+Made offline, for training alone: of product photos and titles, never of the queries of searches, and not for measuring.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from PIL import Image
+
+from moonshelf.augment.scenes import RECIPES, standard
+from moonshelf.augment.subject import find_subject
+from moonshelf.augment.texts import enrich, written
+from moonshelf.errors import TooLittleData
+from moonshelf.progress import Progress
+from moonshelf.shop.gazetteer import Gazetteer
+from moonshelf.shop.images import IMAGE_INDEX
+from moonshelf.shop.shop import Shop
+from moonshelf.types import Product, Shown
+from moonshelf.workspace import digest, refuse_strangers, write_frame, write_json, write_manifest
+
+STAGE = "augment"
+CHUNK = 128  # products whose made photos are in memory at a time
+Embed = Callable[[Sequence[Shown]], np.ndarray]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentConfig:
+    """What is made of each product."""
+
+    recipes: tuple[str, ...] = ("standard", *RECIPES)
+    texts: bool = True
+    tolerance: float = 0.15  # how much less alike title and photo may be than they were before
+    quality: int = 88  # of the JPEGs
+    seed: int = 0
+
+
+def augment(shop: Shop, folder: Path, embed: Embed | None, config: AugmentConfig | None = None) -> Path:
+    """Write ``folder``: ``texts.parquet``, ``images.parquet`` with ``images.bin``, ``left_out.parquet``, a manifest.
+
+    A made photo stays if it is as much like the product's title as the photo it was made from, less a tolerance; a made
+    title likewise beside the photo. What is left out is listed with the reason. A run that was stopped goes on.
+
+    Args:
+        embed: texts and photos to rows of one space; None leaves the check out, and the manifest says so.
+
+    Raises:
+        TooLittleData: the shop has no product with a photo.
+    """
+    config = config or AugmentConfig()
+    if shop.products is None or not any(shop.products["image_ids"].list.len()):
+        raise TooLittleData(
+            "no product has a photo to work on", where=shop.name, mend="add photos of products"
+        )
+    key = digest([shop.fingerprint, asdict(config), embed is not None])
+    refuse_strangers(folder)
+    work = folder.with_name(f".{folder.name}.unfinished")
+    if (work / "key").is_file() and (work / "key").read_text() != key:
+        shutil.rmtree(work)
+    work.mkdir(parents=True, exist_ok=True)
+    (work / "key").write_text(key)
+    ids = shop.products["product_id"].to_list()
+    names = Gazetteer.of_products(shop.products)
+    with ThreadPoolExecutor(2) as pool, Progress(len(ids), "augment") as bar:
+        for at in range(0, len(ids), CHUNK):
+            part = work / f"part-{at:09d}.parquet"
+            products = [shop.product(p) for p in ids[at : at + CHUNK]]
+            if not part.is_file():
+                made = list(pool.map(lambda p: _of_product(p, shop, names, config), products))
+                rows = [row for own in made for row in own]
+                _check(rows, shop, embed, config.tolerance)
+                write_frame(pl.DataFrame([_flat(row) for row in rows], schema=_PART), part)
+            bar.advance(len(products))
+    return _finish(work, folder, shop, config, key)
+
+
+@dataclass(slots=True)
+class _Made:
+    product: Product
+    kind: str  # a recipe, or text
+    text: str = ""
+    data: bytes = b""
+    made_from: str = ""  # the photo, or JSON of the pieces
+    why_not: str = ""
+    before: float = float("nan")
+    after: float = float("nan")
+
+
+_SCORES = {"before": pl.Float64(), "after": pl.Float64()}
+_PART = pl.Schema(
+    {
+        "product_id": pl.String(), "kind": pl.String(), "text": pl.String(), "bytes": pl.Binary(),
+        "made_from": pl.String(), "why_not": pl.String(), "before": pl.Float64(), "after": pl.Float64(),
+    }
+)  # fmt: skip
+
+
+def _of_product(product: Product, shop: Shop, names: Gazetteer, config: AugmentConfig) -> list[_Made]:
+    found: list[_Made] = []
+    if config.texts:
+        pieces = enrich(product, names)
+        if pieces:
+            found.append(
+                _Made(
+                    product, "text", text=written(pieces), made_from=json.dumps([asdict(p) for p in pieces])
+                )
+            )
+    if not product.image_ids:
+        return found
+    photo = product.image_ids[0]
+    image = shop.images.decode(photo).convert("RGB")
+    subject = find_subject(image)
+    for name in config.recipes:
+        if subject.why_not and name != "detail":
+            found.append(_Made(product, name, made_from=photo, why_not=subject.why_not))
+            continue
+        rng = np.random.default_rng([config.seed, zlib.crc32(f"{photo} {name}".encode())])
+        made = standard(image, subject) if name == "standard" else RECIPES[name](image, subject, rng)
+        out = io.BytesIO()
+        made.save(out, "JPEG", quality=config.quality)
+        found.append(_Made(product, name, data=out.getvalue(), made_from=photo))
+    return found
+
+
+def _check(rows: list[_Made], shop: Shop, embed: Embed | None, tolerance: float) -> None:
+    """Mark what is less like the other side of its product than what it was made from."""
+    rows = [r for r in rows if not r.why_not and r.product.title and r.product.image_ids]
+    if embed is None or not rows:
+        return
+    products = {r.product.product_id: r.product for r in rows}
+    titles = _rows(embed, [Shown(p.title, None) for p in products.values()])
+    photos = _rows(embed, [Shown(None, shop.images.decode(p.image_ids[0])) for p in products.values()])
+    row = {product_id: i for i, product_id in enumerate(products)}
+    made = _rows(
+        embed,
+        [
+            Shown(r.text, None)
+            if r.kind == "text"
+            else Shown(None, Image.open(io.BytesIO(r.data)).convert("RGB"))
+            for r in rows
+        ],
+    )
+    for one, vector in zip(rows, made, strict=True):
+        at = row[one.product.product_id]
+        one.before = float(titles[at] @ photos[at])
+        one.after = float(vector @ (photos[at] if one.kind == "text" else titles[at]))
+        if one.after < one.before - tolerance:
+            one.why_not = "title and photo agree less than before"
+
+
+def _rows(embed: Embed, shown: list[Shown]) -> np.ndarray:
+    rows = np.concatenate([np.asarray(embed(shown[i : i + 64])) for i in range(0, len(shown), 64)])
+    unit: np.ndarray = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+    return unit
+
+
+def _flat(row: _Made) -> dict[str, Any]:
+    return {
+        "product_id": row.product.product_id,
+        "kind": row.kind,
+        "text": row.text,
+        "bytes": b"" if row.why_not else row.data,
+        "made_from": row.made_from,
+        "why_not": row.why_not,
+        "before": row.before,
+        "after": row.after,
+    }
+
+
+def _finish(work: Path, folder: Path, shop: Shop, config: AugmentConfig, key: str) -> Path:
+    """The parts as one folder, which takes its place at the end."""
+    offset, index, texts, out = 0, list[dict[str, Any]](), list[pl.DataFrame](), list[pl.DataFrame]()
+    with (work / "images.bin").open("wb") as store:
+        for part in sorted(work.glob("part-*.parquet")):
+            frame = pl.read_parquet(part)
+            out.append(frame.filter(pl.col("why_not") != "").drop("bytes"))
+            kept = frame.filter(pl.col("why_not") == "")
+            texts.append(
+                kept.filter(pl.col("kind") == "text").select(
+                    "product_id", "text", "made_from", "before", "after"
+                )
+            )
+            for row in kept.filter(pl.col("kind") != "text").iter_rows(named=True):
+                data = row.pop("bytes")
+                store.write(data)
+                image_id = f"{row['made_from']}#{row['kind']}"
+                index.append(
+                    {**row, "image_id": image_id, "status": "ok", "num_bytes": len(data), "offset": offset}
+                )
+                offset += len(data)
+    extra = {**dict.fromkeys(("product_id", "kind", "made_from"), pl.String()), **_SCORES}
+    write_frame(pl.DataFrame(index, schema={**IMAGE_INDEX, **extra}), work / "images.parquet")
+    write_frame(pl.concat(texts), work / "texts.parquet")
+    left = pl.concat(out)
+    write_frame(left, work / "left_out.parquet")
+    why = dict(left.group_by("why_not").len().sort("why_not").iter_rows())
+    counts = {"images": len(index), "texts": int(sum(map(len, texts))), "left_out": why}
+    write_json(work / "counts.json", counts)
+    for part in (*work.glob("part-*.parquet"), work / "key"):
+        part.unlink()
+    write_manifest(
+        work, stage=STAGE, inputs={"shop": shop.fingerprint, "key": key}, config=asdict(config), seed=config.seed,
+        seconds=0.0, metrics=counts,
+    )  # fmt: skip
+    if folder.exists():
+        shutil.rmtree(folder)
+    work.rename(folder)
+    return folder
