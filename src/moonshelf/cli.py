@@ -23,7 +23,6 @@ NOT_BUILT = {
     "rank": "train and evaluate a click model",
     "creative": "choose between creatives and say why",
     "study": "exchange rate and scaling studies",
-    "heatmap": "show what made a query match a product",
     "export": "ONNX and sentence-transformers export",
     "serve": "HTTP API and web page",
     "evaluate relevance": "judged query-product pairs",
@@ -136,6 +135,28 @@ def _augment(a: argparse.Namespace) -> int:
     counts = json.loads((folder / "counts.json").read_text())
     print(f"made  {folder}  {counts['images']} photos, {counts['texts']} titles")
     _print(f"left out  {n}: {why}" for why, n in counts["left_out"].items())
+    return 0
+
+
+def _heatmap(a: argparse.Namespace) -> int:
+    from moonshelf.encoder import load_encoder
+    from moonshelf.pipeline import device
+    from moonshelf.report.heatmap import heatmap, sides
+
+    query, product = sides(a.image, a.text, a.against_image, a.against_text)
+    encoders = {"after training": load_encoder(a.encoder, device())}
+    before = load_encoder(a.before, device())
+    if before.version != encoders["after training"].version:
+        encoders = {"before": before, **encoders}
+    else:
+        encoders = {"untrained" if a.encoder == "compact" else "encoder": before}
+    result = heatmap(encoders, query, product, Path(a.out), a.method)
+    if a.json:
+        from moonshelf.workspace import write_json
+
+        write_json(Path(a.json), result)
+    _print(f"{name:<24} similarity {found['similarity']:.3f}" for name, found in result.items())
+    print(f"heatmap  {a.out}")
     return 0
 
 
@@ -292,6 +313,27 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument("what", choices=WHAT)
     _shop_argument(p)
     evaluate_options(p)
+
+    p = _verb(
+        verbs,
+        "heatmap",
+        "show which regions and words made a query match a product",
+        "heatmap --encoder work --image shoe.jpg --text 'red running shoe' --out heat.png",
+        _heatmap,
+    )
+    p.add_argument("--encoder", required=True, metavar="PATH")
+    p.add_argument(
+        "--image", metavar="FILE", help="the photo, of the product unless --against-* names the product"
+    )
+    p.add_argument("--text", metavar="T", help="the text")
+    p.add_argument("--against-image", metavar="FILE", help="the product's photo; then --image and --text ask")
+    p.add_argument("--against-text", metavar="T", help="the product's text; then --image and --text ask")
+    p.add_argument(
+        "--before", default="compact", metavar="PATH", help="encoder beside it (default: the untrained one)"
+    )
+    p.add_argument("--method", choices=("gradient", "rollout"), default="gradient")
+    p.add_argument("--out", required=True, metavar="PNG")
+    p.add_argument("--json", metavar="FILE", help="the numbers behind the picture")
 
     _verb(verbs, "doctor", "explain a broken environment", "doctor", _doctor)
     for name, what in NOT_BUILT.items():

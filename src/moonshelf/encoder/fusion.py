@@ -51,14 +51,27 @@ class FusionBlock(nn.Module):
             ``[B, T, D]``, and what the router did with each row (``ExpertFeedForward``), None without experts.
         """
         b, t, d = x.shape
-        h = self.norm1(x) + modality
-        q, k, v = self.qkv(h).view(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        q, k, v = self._heads(x, modality)
         h = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
         x = x + self.branch * self.out(h.transpose(1, 2).reshape(b, t, d))
         if self.routed is not None:
             out, routing = self.routed(self.norm2(x), mask)
             return x + self.branch * out, routing
         return x + self.branch * self.down(F.gelu(self.up(self.norm2(x)))), None
+
+    def _heads(self, x: Tensor, modality: Tensor) -> Tensor:
+        """Queries, keys and values ``[3, B, heads, T, D / heads]``."""
+        b, t, d = x.shape
+        h = self.norm1(x) + modality
+        split: Tensor = self.qkv(h).view(b, t, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        return split
+
+    def attention(self, x: Tensor, mask: Tensor, modality: Tensor) -> Tensor:
+        """Who attends to whom in this block: ``[B, heads, T, T]``, rows sum to 1. For looking at, not for speed."""
+        q, k, _ = self._heads(x, modality)
+        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+        shares: Tensor = scores.masked_fill(~mask[:, None, None, :], float("-inf")).softmax(-1)
+        return shares
 
 
 def scatter_photos(tokens: Tensor, owner: Tensor, size: int) -> tuple[Tensor, Tensor]:

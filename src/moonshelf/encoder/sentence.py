@@ -40,6 +40,11 @@ class Tokenizer:
         ids = self._pieces.encode(text, out_type=int, add_bos=True, add_eos=True)
         return tuple(ids if len(ids) <= max_tokens else (*ids[: max_tokens - 1], ids[-1]))
 
+    def pieces(self, text: str, max_tokens: int) -> list[str]:
+        """What the ids between the two marks stand for; "▁" begins a word."""
+        pieces: list[str] = self._pieces.encode(text[:MAX_CHARS], out_type=str, add_bos=False, add_eos=False)
+        return pieces[: max_tokens - 2]
+
     def ids(self, text: str, max_tokens: int) -> tuple[int, ...]:
         """Token ids, at most ``max_tokens``; the end mark is kept when the text is cut."""
         return self._ids(text[:MAX_CHARS], max_tokens)
@@ -95,8 +100,15 @@ class SentenceEncoder(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """See the class."""
+        return self.from_rows(self.rows(ids), mask)
+
+    def rows(self, ids: Tensor) -> Tensor:
+        """Rows of the token table ``[B, L, 512]``."""
         block = ids % TABLE_BLOCKS
-        raw = self.table[ids].float() * self.scale[block].unsqueeze(-1) + self.offset[block].unsqueeze(-1)
+        return self.table[ids].float() * self.scale[block].unsqueeze(-1) + self.offset[block].unsqueeze(-1)
+
+    def from_rows(self, raw: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """States and sentence vector of token rows."""
         keep = mask.unsqueeze(-1).to(raw.dtype)
         branches = self.project_norm(self.project(raw)).split(BRANCH_WIDTH, dim=-1)
         out = [raw]
