@@ -45,7 +45,13 @@ def write_stage(work: Path, name: str, steps: int, start: float, end: float, *, 
             if step:
                 loss = 3 + 5 * np.exp(-4 * share) + rng.normal(0, 0.4)
                 values = {"loss": loss, "gradient_norm": 20 + 270 * np.exp(-60 * share) + rng.normal(0, 3)}
-                log.write(step, "train", values | {"rate": 1 - share, "scale": 16 + share})
+                if name == "posttrain":
+                    values |= balanced(step, steps, rng)
+                log.write(
+                    step,
+                    "train",
+                    values | {"rate": 1 - share, "scale": 16 + share, "epoch": 4 * step // steps},
+                )
             if val and step % (steps // 8) == 0:
                 recall = start + (end - start) * (1 - np.exp(-3 * share)) - 0.02 * (step == steps)
                 record = {"recall@1": round(float(recall), 4), "mrr": round(float(recall) * 0.9 + 0.1, 4)}
@@ -54,6 +60,21 @@ def write_stage(work: Path, name: str, steps: int, start: float, end: float, *, 
     best = max(history, key=lambda r: r["recall@1"], default={})
     metrics = {"steps": steps, "best": best, "history": history, "stopped_early": name == "posttrain"}
     workspace.write_manifest(folder, stage=name, seed=7, seconds=steps * 0.9, metrics=metrics)
+
+
+def balanced(step: int, steps: int, rng: np.random.Generator) -> dict[str, float]:
+    """What a stage with experts and a filter logs."""
+    found = {"doubted": 0.6 - 0.4 * step / steps, "pair_weight": 0.6 + 0.3 * step / steps}
+    counts = rng.multinomial(
+        48, np.linspace(1, 1 + 4 * step / steps, 10) / np.linspace(1, 1 + 4 * step / steps, 10).sum()
+    )
+    found |= {f"phi_{k}": float(n) for k, n in enumerate(counts)}
+    for view, lean in (("text", 0), ("image", 1), ("joint", 2)):
+        shares = np.full(4, 0.2) + 0.2 * (np.arange(4) == lean)
+        found |= {f"route_{view}_{z}": float(v) for z, v in enumerate(shares)}
+    for name in ("text>joint", "image>text"):
+        found |= {f"loss_{name}": 4.0 - step / steps, f"weight_{name}": 1.0}
+    return found
 
 
 def evaluation(shop: Shop, kind: str, step: str, *, last: bool, n: int = 400) -> dict[str, Any]:

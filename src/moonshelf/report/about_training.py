@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from moonshelf.report.about_balance import PREFIXES, balance_blocks
 from moonshelf.report.charts import line_chart
 from moonshelf.report.inputs import STAGES, Findings, StageRun, mapping
 from moonshelf.report.markup import Html, count, fold, join, number, plain, section, sentence, spent, tag
@@ -71,7 +72,10 @@ def _stage(run: StageRun, shared: tuple[float, float]) -> list[Html]:
         )
     else:
         out.append(sentence("There were no val searches, so the last weights were kept.", class_="none"))
-    names = list(dict.fromkeys(key for r in run.train for key in r if key not in ("step", "kind", "loss")))
+    names = list(
+        dict.fromkeys(key for r in run.train for key in r if key not in ("step", "kind", "loss", "epoch"))
+    )
+    names = [key for key in names if not key.startswith(PREFIXES)]
     charts: list[Html] = []
     for key in names[:_MOST_SERIES]:
         x, y = series(run.train, key)
@@ -81,6 +85,7 @@ def _stage(run: StageRun, shared: tuple[float, float]) -> list[Html]:
     if kept:
         told = ", ".join(f"{key} {plain(value)}" for key, value in kept.items())
         out.append(sentence(f"Weights kept: {told}.", class_="small"))
+    out += balance_blocks(run.train)
     if charts:
         out.append(fold(f"{len(charts)} more logged values", join(charts)))
     return out

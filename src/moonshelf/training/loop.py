@@ -354,7 +354,7 @@ def train(
             for step, batch in _prefetched(stage, first, run.total):
                 values = run.step(step, batch)
                 if log is not None:
-                    log.write(step + 1, "train", values)
+                    log.write(step + 1, "train", {**values, "epoch": step // stage.steps_per_epoch})
                 progress.advance(1, _note(values, run))
                 due = (step + 1) % run.every == 0 or step + 1 == run.total
                 if due:
