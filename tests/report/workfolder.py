@@ -65,9 +65,8 @@ def write_stage(work: Path, name: str, steps: int, start: float, end: float, *, 
 def balanced(step: int, steps: int, rng: np.random.Generator) -> dict[str, float]:
     """What a stage with experts and a filter logs."""
     found = {"doubted": 0.6 - 0.4 * step / steps, "pair_weight": 0.6 + 0.3 * step / steps}
-    counts = rng.multinomial(
-        48, np.linspace(1, 1 + 4 * step / steps, 10) / np.linspace(1, 1 + 4 * step / steps, 10).sum()
-    )
+    tilt = np.linspace(1, 1 + 4 * step / steps, 10)
+    counts = rng.multinomial(48, tilt / tilt.sum())
     found |= {f"phi_{k}": float(n) for k, n in enumerate(counts)}
     for view, lean in (("text", 0), ("image", 1), ("joint", 2)):
         shares = np.full(4, 0.2) + 0.2 * (np.arange(4) == lean)

@@ -34,8 +34,8 @@ def _routing(records: Sequence[dict[str, Any]]) -> list[Html]:
     if not rows:
         return []
     lead = sentence(
-        "Which experts the tokens of each view went to, mean of the last quarter of the steps (n steps). Even bars: the "
-        "router does not tell modalities apart; uneven ones: an expert has specialised.",
+        "Which experts the tokens of each view went to, mean of the last quarter of the steps (n steps). Even bars: "
+        "the router does not tell modalities apart; uneven ones: an expert has specialised.",
         class_="small",
     )
     return [fold("Experts by view", lead, bar_chart("share of the routing", rows))]
