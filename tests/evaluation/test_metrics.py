@@ -10,6 +10,7 @@ from sklearn.metrics import top_k_accuracy_score
 
 from moonshelf.errors import InputError
 from moonshelf.evaluation.metrics import (
+    auc,
     bootstrap_interval,
     chance_mrr,
     chance_recall,
@@ -187,3 +188,16 @@ def test_vectors_that_are_not_finite_are_refused_not_perfect() -> None:
     for queries, rows in ((broken, gallery), (gallery[:1], np.vstack((gallery[:2], broken)))):
         with pytest.raises(InputError, match="NaN"):
             first_hit_ranks(queries, rows, [np.array([0])])
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=40))
+def test_auc_is_the_share_of_pairs_in_order(rows: list[tuple[int, bool]]) -> None:
+    scores, positive = (np.array(side) for side in zip(*rows, strict=True))
+    if positive.all() or not positive.any():
+        with pytest.raises(ValueError, match="positives and negatives"):
+            auc(scores, positive)
+        return
+    pairs = [(a > b) + 0.5 * (a == b) for a in scores[positive] for b in scores[~positive]]
+    found = auc(scores, positive)
+    assert found.value == pytest.approx(float(np.mean(pairs)))
+    assert 0 <= found.low <= found.high <= 1

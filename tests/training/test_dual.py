@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from moonshelf.encoder import CompactEncoder
 from moonshelf.errors import InputError
+from moonshelf.evaluation.metrics import auc
 from moonshelf.shop.shop import Shop, open_shop
 from moonshelf.training.config import DualConfig, LoopConfig, OptimConfig, PosttrainConfig
 from moonshelf.training.doubt import confidence, logged, weights_of
@@ -23,7 +24,9 @@ from moonshelf.training.dual import DualPosttrain
 from moonshelf.training.loop import train
 from moonshelf.training.losses import Relation
 from moonshelf.training.objectives import OBJECTIVES, objective_weights, routing_losses
+from moonshelf.training.pairs import SearchPairs
 from moonshelf.training.posttrain import posttrain
+from moonshelf.training.prior import prior_vectors
 from moonshelf.training.runlog import read_log
 
 CONFIG = PosttrainConfig(
@@ -111,6 +114,44 @@ def test_every_batch_trains_all_directions(shop: Shop, encoder: CompactEncoder, 
         for view in ("text", "image", "joint"):
             assert sum(record[f"route_{view}_{z}"] for z in range(3)) == pytest.approx(1, abs=1e-4)
     assert sum(r["loss"] for r in steps[-4:]) < 0.9 * sum(r["loss"] for r in steps[:4])
+
+
+def test_corrupted_pairs_end_with_less_weight(
+    shop_with: Callable[..., Path], shop_folder: Path, encoder: CompactEncoder, tmp_path: Path
+) -> None:
+    """Ten of 48 photo searches led to a product that the photo does not show."""
+    searches = pl.read_parquet(shop_folder / "searches.parquet").with_row_index("row")
+    train = searches.filter((pl.col("split") == "train") & pl.col("query_image_id").is_not_null())[
+        "row"
+    ].to_list()
+    wrong = set(train[::5])
+    searches = searches.with_columns(
+        product_id=pl.when(pl.col("row").is_in(list(wrong)))
+        .then(((pl.col("product_id").cast(pl.Int64) + 5) % 12).cast(pl.String))
+        .otherwise("product_id")
+    ).drop("row")
+    raw = shop_with(searches=searches)
+    shop = open_shop(raw, cache=raw.parent / "read")
+    config = replace(
+        CONFIG,
+        batch=24,
+        dual=DualConfig(filter=True),
+        loop=replace(CONFIG.loop, max_steps=30, checkpoint_steps=100),
+    )
+    posttrain(shop, encoder, tmp_path / "out", config)
+    pairs = SearchPairs([shop])
+    queries, products = (torch.from_numpy(x) for x in prior_vectors(pairs, encoder, tmp_path / "vectors"))
+    asked = torch.from_numpy(pairs.product_of)
+    led = Relation.from_ids(asked, torch.arange(12), pairs.groups[asked], pairs.groups)
+    phi = confidence(queries, products, led, config.dual.filter_kappa, 0.0).numpy()
+    by_photo = np.array([photo is not None for _, photo, _ in pairs.queries])
+    asked_for = zip(pairs.queries, pairs.product_of, strict=True)
+    right = np.array([photo is None or photo.split("-")[0] == f"q{p}" for (_, photo, _), p in asked_for])
+    assert (~right).sum() == 10
+    found = auc(phi[by_photo], right[by_photo])
+    assert found.value > 0.8, found
+    weights = weights_of(torch.from_numpy(phi), 0.6).numpy()
+    assert weights[right].mean() > weights[~right].mean()
 
 
 def test_without_experts_the_weights_must_be_fixed(shop: Shop, encoder: CompactEncoder) -> None:
