@@ -71,8 +71,9 @@ def _benchmark(a: argparse.Namespace) -> int:
     from moonshelf import commands, pipeline
     from moonshelf.encoder import load_encoder
     from moonshelf.evaluation import benchmark
-    from moonshelf.shop.shop import open_shop
-    from moonshelf.workspace import write_json
+    from moonshelf.shop.layouts import convert, layout_of
+    from moonshelf.shop.shop import cache_home, open_shop
+    from moonshelf.workspace import digest, write_json
 
     if sum(x is not None for x in (a.encoder, a.vectors, a.inputs)) != 1 or a.distractors:
         raise InputError(
@@ -80,7 +81,12 @@ def _benchmark(a: argparse.Namespace) -> int:
             mend="name the encoder to measure, a file of vectors, or a folder to write the inputs to",
         )
     config = commands.resolve("laptop", [], a.seed)
-    shop = open_shop(a.shop, fetch=a.fetch)
+    source = Path(a.shop)
+    if source.is_dir() and layout_of(source) is not None:  # public data as it was published
+        source = cache_home() / "layouts" / digest([str(source.resolve()), a.split])
+        if not source.is_dir():
+            convert(Path(a.shop), source, split=a.split)
+    shop = open_shop(source, fetch=a.fetch)
     products = commands.read_ids(Path(a.products)) if a.products else None
     tasks = benchmark.build_tasks(
         shop, split=a.split, products=products, ask=a.ask, limit=a.limit, seed=config.seed
