@@ -60,8 +60,10 @@ def main() -> int:
     )
     keys = ["query_image_id", "query_text", "product_id"]
     known = asked.join(told, on=keys, how="left", nulls_equal=True, maintain_order="left")
+    lost = int(known["corrupted"].null_count())  # the reader has merged or mended their search
+    known = known.with_columns(pl.col("corrupted").fill_null(value=False), pl.col("corruption").fill_null(""))
     corrupted = known["corrupted"].to_numpy().astype(bool)
-    print(f"{len(pairs)} pairs, {int(corrupted.sum())} corrupted")
+    print(f"{len(pairs)} pairs, {int(corrupted.sum())} corrupted, {lost} unknown and counted as clean")
     hits: dict[str, list[np.ndarray]] = {}
     for name, settings in (("with filter", ["posttrain.dual.filter=true"]), ("without", [])):
         for seed in range(a.seeds):
