@@ -98,7 +98,8 @@ def heatmap(
 ) -> dict[str, Any]:
     """Draw both sides for every encoder (before and after training, say) and write the PNG.
 
-    Red regions and words speak for the match, blue ones against it; every map has its own scale.
+    Red regions give more of the match than the photo's mean, blue ones less; red words speak for it, blue ones against
+    it. Every map has its own scale.
 
     Returns:
         By encoder: ``similarity``, and for either side ``regions`` (rows of the grid) and ``words``.
@@ -143,11 +144,13 @@ def _plain(one: Saliency) -> dict[str, Any]:
 
 
 def _overlaid(image: Image.Image, one: Saliency | None) -> Image.Image:
-    """The photo as the encoder sees it, a square; red where it speaks for the match, blue where against it."""
+    """The photo as the encoder sees it, a square; red where it gives more to the match than on average."""
     square = image.convert("RGB").resize((PANEL, PANEL), Image.Resampling.BICUBIC)
     if one is None or not one.regions.size:
         return square
-    grid = one.regions[0]
+    # A cosine does not change when everything grows alike, so gradients times values add up to nothing over all inputs:
+    # beside a text that carries the match a whole photo lies below zero. What tells is where it is above its own mean.
+    grid = one.regions[0] - one.regions[0].mean()
     most = float(np.abs(grid).max()) or 1.0
     fine = Image.fromarray((grid / most).astype(np.float32)).resize((PANEL, PANEL), Image.Resampling.BICUBIC)
     value = np.clip(np.asarray(fine), -1, 1)[..., None]
