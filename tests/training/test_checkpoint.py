@@ -61,7 +61,7 @@ def test_the_one_before_is_used_when_the_last_is_damaged(tmp_path: Path, cut: fl
         whole[at] ^= 0xFF
     (tmp_path / FILE).write_bytes(whole if flip else whole[:at])
     found = load_checkpoint(tmp_path, "k")
-    assert found is not None and found.step in ((4, 6) if flip else (4,))  # padding between parts may change
+    assert found is not None and found.step == 4
     assert torch.equal(found.model["w"], torch.full((64,), float(found.step)))
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
+import io
 import os
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ from moonshelf.workspace import full_disk
 FILE = "checkpoint.pt"
 BEFORE = "checkpoint.before.pt"
 DAMAGED = "checkpoint.damaged.pt"
+
+
+_SEAL = 32  # bytes of SHA-256 behind the archive
 
 
 @dataclass(slots=True)
@@ -56,6 +60,9 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
     try:
         with temporary.open("wb") as handle:
             torch.save(value, handle)
+        with temporary.open("rb+") as handle:  # the zip's own checksums leave out bytes of its directory
+            seal = hashlib.file_digest(handle, "sha256").digest()
+            handle.write(seal)
             handle.flush()
             os.fsync(handle.fileno())
         if path.exists():
@@ -86,7 +93,7 @@ def drop_checkpoints(folder: Path) -> None:
 
 
 def load_checkpoint(folder: Path, config_key: str) -> Checkpoint | None:
-    """The newest whole checkpoint in ``folder``, or None; every byte is checked against the checksums in the file.
+    """The newest whole checkpoint in ``folder``, or None; every byte is checked against the checksum at its end.
 
     Raises:
         InputError: all are damaged, or the newest whole one belongs to other settings.
@@ -97,10 +104,11 @@ def load_checkpoint(folder: Path, config_key: str) -> Checkpoint | None:
         if not path.is_file():
             continue
         try:
-            with zipfile.ZipFile(path) as archive:
-                if archive.testzip() is not None:
-                    raise ValueError("a checksum does not fit")
-            found = Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+            whole = path.read_bytes()
+            payload, seal = memoryview(whole)[:-_SEAL], whole[-_SEAL:]
+            if hashlib.sha256(payload).digest() != seal:
+                raise ValueError("the checksum does not fit")
+            found = Checkpoint(**torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True))
             break
         except Exception as error:  # a torn file can break the reader anywhere
             damaged = error
