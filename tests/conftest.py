@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -135,3 +138,24 @@ def encoder(_untrained: CompactEncoder) -> CompactEncoder:
     copy = CompactEncoder(_untrained.config)
     copy.load_state_dict(_untrained.state_dict())
     return copy.eval()
+
+
+@pytest.fixture
+def openai_like(tmp_path: Path) -> Iterator[Callable[..., str]]:
+    """Starts a script of ``servers`` (with a key, if any) and gives its address; stopped after the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(key: str = "", name: str = "openai_like") -> str:
+        port = tmp_path / f"port{len(started)}"
+        script = Path(__file__).parent / "servers" / f"{name}.py"
+        started.append(subprocess.Popen([sys.executable, str(script), str(port), *([key] if key else [])]))
+        until = time.monotonic() + 60
+        while not port.is_file():
+            assert started[-1].poll() is None and time.monotonic() < until, "the server did not start"
+            time.sleep(0.02)
+        return f"http://127.0.0.1:{port.read_text()}/v1"
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()

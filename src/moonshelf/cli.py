@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from moonshelf import __version__
+from moonshelf.cli_augment import augment_options, augment_verb
 from moonshelf.cli_evaluate import WHAT, evaluate, evaluate_options
 from moonshelf.errors import InputError
 from moonshelf.workspace import full_disk
@@ -118,23 +119,6 @@ def _search(a: argparse.Namespace) -> int:
     print(format_hits(hits))
     if a.sheet:
         print(f"contact sheet  {a.sheet}")
-    return 0
-
-
-def _augment(a: argparse.Namespace) -> int:
-    import json
-
-    from moonshelf.augment.make import AugmentConfig, augment
-    from moonshelf.encoder import load_encoder
-    from moonshelf.evaluation.benchmark import of_encoder
-    from moonshelf.pipeline import device
-    from moonshelf.shop.shop import open_shop
-
-    embed = None if a.unchecked else of_encoder(load_encoder(a.encoder, device()))
-    folder = augment(open_shop(a.shop, fetch=a.fetch), Path(a.out), embed, AugmentConfig(seed=a.seed or 0))
-    counts = json.loads((folder / "counts.json").read_text())
-    print(f"made  {folder}  {counts['images']} photos, {counts['texts']} titles")
-    _print(f"left out  {n}: {why}" for why, n in counts["left_out"].items())
     return 0
 
 
@@ -293,19 +277,10 @@ def build_parser() -> argparse.ArgumentParser:
         "augment",
         "other titles and photos of products, for training",
         "augment my-shop --out made --encoder work",
-        _augment,
+        augment_verb,
     )
     _shop_argument(p)
-    p.add_argument(
-        "--out", required=True, metavar="DIR", help="then train with --set posttrain.augmented=DIR"
-    )
-    p.add_argument(
-        "--encoder",
-        default="compact",
-        metavar="PATH",
-        help="who checks that title and photo agree (default: compact)",
-    )
-    p.add_argument("--unchecked", action="store_true", help="keep everything that was made")
+    augment_options(p)
 
     p = _verb(
         verbs, "evaluate", "measure an encoder", "evaluate image-search my-shop --encoder work", evaluate

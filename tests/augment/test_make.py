@@ -90,6 +90,12 @@ def test_a_shop_is_made_again_with_its_sources(shop: Shop, encoder: CompactEncod
     }
     again = augment(shop, tmp_path / "again", of_encoder(encoder), AugmentConfig(tolerance=2.0))
     assert (again / "images.bin").read_bytes() == (folder / "images.bin").read_bytes()
+    before = (again / "images.parquet").stat().st_mtime_ns
+    config = AugmentConfig(tolerance=2.0)
+    assert augment(shop, again, of_encoder(encoder), config) == again  # finished: not made again
+    assert (again / "images.parquet").stat().st_mtime_ns == before
+    augment(shop, again, of_encoder(encoder), config, checked_by=encoder.version)  # somebody else checks
+    assert (again / "images.parquet").stat().st_mtime_ns != before
     other = augment(shop, tmp_path / "other", None, AugmentConfig(seed=1))
     assert (other / "images.bin").read_bytes() != (folder / "images.bin").read_bytes()
 
@@ -122,18 +128,20 @@ def test_a_stopped_run_goes_on(shop: Shop, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(make, "CHUNK", 5)
     plain, calls = make._of_product, list[str]()
 
-    def until_the_seventh(product: Product, *rest: object) -> object:
+    def until_the_seventh(product: Product, **rest: object) -> object:
         if len(calls) == 7:
             raise KeyboardInterrupt
         calls.append(product.product_id)
-        return plain(product, *rest)  # type: ignore[arg-type]
+        return plain(product, **rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(make, "_of_product", until_the_seventh)
     with pytest.raises(KeyboardInterrupt):
         augment(shop, tmp_path / "made", None)
     assert not (tmp_path / "made").exists()
     seen: list[str] = []
-    monkeypatch.setattr(make, "_of_product", lambda p, *rest: (seen.append(p.product_id), plain(p, *rest))[1])
+    monkeypatch.setattr(
+        make, "_of_product", lambda p, **rest: (seen.append(p.product_id), plain(p, **rest))[1]
+    )
     folder = augment(shop, tmp_path / "made", None)
     assert sorted(seen, key=int) == [str(i) for i in range(5, 12)]  # the first chunk was there
     whole = augment(shop, tmp_path / "whole", None)

@@ -8,13 +8,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from moonshelf.arrays import unit
 from moonshelf.errors import InputError
 from moonshelf.shelf import index as index_module
 from moonshelf.shelf.index import ExactIndex, allowed_rows, build_index
 from moonshelf.shelf.ivf import IvfIndex
 from moonshelf.shelf.store import Shelf
 from moonshelf.shelf.topk import blocks, top_k
-from moonshelf.shelf.vectors import pack, unit
+from moonshelf.shelf.vectors import pack
 
 N, DIM = 20_000, 64
 

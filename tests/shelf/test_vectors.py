@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from moonshelf.arrays import unit
 from moonshelf.errors import InputError
-from moonshelf.shelf.vectors import check_format, cut, pack, unit, unpack
+from moonshelf.shelf.vectors import check_format, cut, pack, unpack
 
 
 def rows(n: int = 200, d: int = 64) -> np.ndarray:

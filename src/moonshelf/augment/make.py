@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,24 @@ import numpy as np
 import polars as pl
 from PIL import Image
 
-from moonshelf.augment.scenes import RECIPES, standard
-from moonshelf.augment.subject import find_subject
-from moonshelf.augment.texts import enrich, written
+from moonshelf.arrays import unit
+from moonshelf.augment.makers import Makers, Refused, Rules
+from moonshelf.augment.scenes import RECIPES, SIDE
+from moonshelf.augment.texts import written
 from moonshelf.errors import TooLittleData
 from moonshelf.progress import Progress
 from moonshelf.shop.gazetteer import Gazetteer
 from moonshelf.shop.images import IMAGE_INDEX
 from moonshelf.shop.shop import Shop
 from moonshelf.types import Product, Shown
-from moonshelf.workspace import digest, refuse_strangers, write_frame, write_json, write_manifest
+from moonshelf.workspace import (
+    digest,
+    read_manifest,
+    refuse_strangers,
+    write_frame,
+    write_json,
+    write_manifest,
+)
 
 STAGE = "augment"
 CHUNK = 128  # products whose made photos are in memory at a time
@@ -39,50 +48,76 @@ Embed = Callable[[Sequence[Shown]], np.ndarray]
 class AugmentConfig:
     """What is made of each product."""
 
-    recipes: tuple[str, ...] = ("standard", *RECIPES)
+    recipes: tuple[str, ...] = tuple(RECIPES)
     texts: bool = True
     tolerance: float = 0.15  # how much less alike title and photo may be than they were before
     quality: int = 88  # of the JPEGs
     seed: int = 0
 
 
-def augment(shop: Shop, folder: Path, embed: Embed | None, config: AugmentConfig | None = None) -> Path:
+def augment(
+    shop: Shop,
+    folder: Path,
+    embed: Embed | None,
+    config: AugmentConfig | None = None,
+    *,
+    makers: Makers | None = None,
+    checked_by: str = "",
+) -> Path:
     """Write ``folder``: ``texts.parquet``, ``images.parquet`` with ``images.bin``, ``left_out.parquet``, a manifest.
 
     A made photo stays if it is as much like the product's title as the photo it was made from, less a tolerance; a made
-    title likewise beside the photo. What is left out is listed with the reason. A run that was stopped goes on.
+    title likewise beside the photo. What is left out is listed with the reason. A run that was stopped goes on, one
+    that is finished is not made again.
 
     Args:
         embed: texts and photos to rows of one space; None leaves the check out, and the manifest says so.
+        makers: who writes and paints; default: rules on this machine.
+        checked_by: what tells one ``embed`` from another, such as the encoder's version.
 
     Raises:
         TooLittleData: the shop has no product with a photo.
+        InputError: an endpoint fails for good or its budget is spent; what was made is kept.
     """
     config = config or AugmentConfig()
     if shop.products is None or not any(shop.products["image_ids"].list.len()):
         raise TooLittleData(
             "no product has a photo to work on", where=shop.name, mend="add photos of products"
         )
-    key = digest([shop.fingerprint, asdict(config), embed is not None])
+    if makers is None:
+        rules = Rules(Gazetteer.of_products(shop.products))
+        makers = Makers(rules, rules)
+    made_by = {"titles": makers.writer.name, "photos": makers.painter.name}
+    key = digest(
+        [shop.fingerprint, asdict(config), made_by, (embed is not None) and (checked_by or "a function")]
+    )
     refuse_strangers(folder)
+    before = read_manifest(folder)
+    if before is not None and before["stage"] == STAGE and before["inputs"]["key"] == key:
+        return folder
     work = folder.with_name(f".{folder.name}.unfinished")
     if (work / "key").is_file() and (work / "key").read_text() != key:
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
     (work / "key").write_text(key)
     ids = shop.products["product_id"].to_list()
-    names = Gazetteer.of_products(shop.products)
-    with ThreadPoolExecutor(2) as pool, Progress(len(ids), "augment") as bar:
+    make = partial(_of_product, shop=shop, makers=makers, config=config)
+    with ThreadPoolExecutor(makers.at_a_time) as pool, Progress(len(ids), "augment") as bar:
         for at in range(0, len(ids), CHUNK):
             part = work / f"part-{at:09d}.parquet"
             products = [shop.product(p) for p in ids[at : at + CHUNK]]
             if not part.is_file():
-                made = list(pool.map(lambda p: _of_product(p, shop, names, config), products))
-                rows = [row for own in made for row in own]
+                try:
+                    rows = [row for own in pool.map(make, products) for row in own]
+                except BaseException:
+                    pool.shutdown(
+                        wait=False, cancel_futures=True
+                    )  # calls that cost money are not begun any more
+                    raise
                 _check(rows, shop, embed, config.tolerance)
                 write_frame(pl.DataFrame([_flat(row) for row in rows], schema=_PART), part)
             bar.advance(len(products))
-    return _finish(work, folder, shop, config, key)
+    return _finish(work, folder, shop, config, {"shop": shop.fingerprint, "key": key, "made_by": made_by})
 
 
 @dataclass(slots=True)
@@ -106,30 +141,33 @@ _PART = pl.Schema(
 )  # fmt: skip
 
 
-def _of_product(product: Product, shop: Shop, names: Gazetteer, config: AugmentConfig) -> list[_Made]:
+def _of_product(product: Product, *, shop: Shop, makers: Makers, config: AugmentConfig) -> list[_Made]:
     found: list[_Made] = []
+    photo = product.image_ids[0] if product.image_ids else None
+    image = None if photo is None else shop.images.decode(photo).convert("RGB")
     if config.texts:
-        pieces = enrich(product, names)
-        if pieces:
-            found.append(
-                _Made(
-                    product, "text", text=written(pieces), made_from=json.dumps([asdict(p) for p in pieces])
-                )
-            )
-    if not product.image_ids:
+        try:
+            pieces = makers.writer.write(product, image if makers.writer.pictured else None)
+        except Refused as error:
+            found.append(_Made(product, "text", why_not=str(error)))
+        else:
+            if pieces:
+                sources = json.dumps([asdict(p) for p in pieces], ensure_ascii=False)
+                found.append(_Made(product, "text", text=written(pieces), made_from=sources))
+    if photo is None or image is None:
         return found
-    photo = product.image_ids[0]
-    image = shop.images.decode(photo).convert("RGB")
-    subject = find_subject(image)
-    for name in config.recipes:
-        if subject.why_not and name != "detail":
-            found.append(_Made(product, name, made_from=photo, why_not=subject.why_not))
+
+    def rng(recipe: str) -> np.random.Generator:
+        return np.random.default_rng([config.seed, zlib.crc32(f"{photo} {recipe}".encode())])
+
+    for recipe, made in makers.painter.paint(image, config.recipes, rng):
+        if isinstance(made, str):
+            found.append(_Made(product, recipe, made_from=photo, why_not=made))
             continue
-        rng = np.random.default_rng([config.seed, zlib.crc32(f"{photo} {name}".encode())])
-        made = standard(image, subject) if name == "standard" else RECIPES[name](image, subject, rng)
+        made.thumbnail((SIDE, SIDE))  # more pixels than training looks at would only take room
         out = io.BytesIO()
-        made.save(out, "JPEG", quality=config.quality)
-        found.append(_Made(product, name, data=out.getvalue(), made_from=photo))
+        made.convert("RGB").save(out, "JPEG", quality=config.quality)
+        found.append(_Made(product, recipe, data=out.getvalue(), made_from=photo))
     return found
 
 
@@ -161,8 +199,7 @@ def _check(rows: list[_Made], shop: Shop, embed: Embed | None, tolerance: float)
 
 def _rows(embed: Embed, shown: list[Shown]) -> np.ndarray:
     rows = np.concatenate([np.asarray(embed(shown[i : i + 64])) for i in range(0, len(shown), 64)])
-    unit: np.ndarray = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
-    return unit
+    return unit(rows)
 
 
 def _flat(row: _Made) -> dict[str, Any]:
@@ -178,7 +215,7 @@ def _flat(row: _Made) -> dict[str, Any]:
     }
 
 
-def _finish(work: Path, folder: Path, shop: Shop, config: AugmentConfig, key: str) -> Path:
+def _finish(work: Path, folder: Path, shop: Shop, config: AugmentConfig, inputs: dict[str, Any]) -> Path:
     """The parts as one folder, which takes its place at the end."""
     offset, index, texts, out = 0, list[dict[str, Any]](), list[pl.DataFrame](), list[pl.DataFrame]()
     with (work / "images.bin").open("wb") as store:
@@ -210,7 +247,7 @@ def _finish(work: Path, folder: Path, shop: Shop, config: AugmentConfig, key: st
     for part in (*work.glob("part-*.parquet"), work / "key"):
         part.unlink()
     write_manifest(
-        work, stage=STAGE, inputs={"shop": shop.fingerprint, "key": key}, config=asdict(config), seed=config.seed,
+        work, stage=STAGE, inputs=inputs, config=asdict(config), seed=config.seed,
         seconds=0.0, metrics=counts,
     )  # fmt: skip
     if folder.exists():

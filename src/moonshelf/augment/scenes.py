@@ -16,9 +16,9 @@ from moonshelf.augment.subject import Subject
 SIDE = 320
 
 
-def standard(image: Image.Image, subject: Subject, side: int = SIDE, fill: float = 0.84) -> Image.Image:
-    """The subject alone, centred on white, ``fill`` of the frame: what clutter is removed to."""
-    return _laid(_cut(image, subject), Image.new("RGB", (side, side), "white"), fill)
+def standard(image: Image.Image, subject: Subject, rng: np.random.Generator | None = None) -> Image.Image:
+    """The subject alone, centred on white: what clutter is removed to. Nothing is drawn at random."""
+    return _laid(_cut(image, subject), Image.new("RGB", (SIDE, SIDE), "white"), 0.84)
 
 
 def ground(image: Image.Image, subject: Subject, rng: np.random.Generator) -> Image.Image:
@@ -73,6 +73,7 @@ def detail(image: Image.Image, subject: Subject, rng: np.random.Generator) -> Im
 
 
 RECIPES: dict[str, Callable[[Image.Image, Subject, np.random.Generator], Image.Image]] = {
+    "standard": standard,
     "ground": ground,
     "view": view,
     "scale": scale,

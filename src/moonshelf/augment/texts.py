@@ -59,9 +59,9 @@ def enrich(product: Product, names: Gazetteer) -> list[Piece]:
 
 
 def written(pieces: list[Piece]) -> str:
-    """Pieces as one text: the title, a full stop, the rest with commas."""
+    """Pieces as one text: the title, and after a full stop the rest with commas."""
     title, *rest = pieces
-    return f"{title.text}. {', '.join(piece.text for piece in rest)}"
+    return f"{title.text}. {', '.join(piece.text for piece in rest)}" if rest else title.text
 
 
 def _says(said: str, plain: str) -> bool:

@@ -112,7 +112,7 @@ class SearchResult:
         rows = [["", *METRICS]]
         rows += [[NAMES.get(name, name), *(_cell(m[x]) for x in METRICS)] for name, m in systems.items()]
         if self.difference:
-            rows.append(["ours - off-the-shelf", *(_signed(self.difference[x]) for x in METRICS)])
+            rows.append(["ours - off-the-shelf", *(self.difference[x].signed() for x in METRICS)])
         lines += _table(rows)
         for level, title in (("top", "category"), ("leaf", "leaf category")):
             paths = self.by_category.get(level, {})
@@ -139,10 +139,6 @@ def _plain(metrics: Mapping[str, Interval]) -> dict[str, dict[str, float | int]]
 
 def _cell(i: Interval) -> str:
     return f"{i.value:.3f}" if i.low == i.high == i.value else str(i)
-
-
-def _signed(i: Interval) -> str:
-    return f"{i.value:+.3f} [{i.low:+.3f}, {i.high:+.3f}]"
 
 
 def _table(rows: list[list[str]]) -> list[str]:

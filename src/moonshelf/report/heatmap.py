@@ -15,7 +15,7 @@ from moonshelf.encoder import CompactEncoder, Item, prepare_image
 from moonshelf.encoder.saliency import Method, Saliency, saliency
 from moonshelf.errors import InputError
 from moonshelf.report.sheet import GAP, INK, LABEL, MARGIN, PAPER, SOFT, drawable, load_font, wrap
-from moonshelf.shop.images import ImageError, decode_image
+from moonshelf.shop.decode import read_image
 from moonshelf.workspace import atomic_write
 
 SIZE = 256  # pixels that photos are prepared to: an 8 x 8 grid, whatever size the encoder was trained at
@@ -53,15 +53,7 @@ def sides(
 
 
 def _opened(path: str | None) -> Image.Image | None:
-    if path is None:
-        return None
-    try:
-        return decode_image(Path(path).read_bytes())
-    except (OSError, ImageError) as error:
-        reason = getattr(error, "detail", "") or getattr(error, "strerror", "") or "not a picture"
-        raise InputError(
-            f"the photo cannot be read: {reason}", where=path, mend="give a JPEG, PNG or WebP"
-        ) from error
+    return None if path is None else read_image(path)
 
 
 @dataclass(frozen=True, slots=True)

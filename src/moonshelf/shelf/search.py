@@ -15,7 +15,7 @@ from moonshelf.shelf.index import Index, allowed_rows, build_index
 from moonshelf.shelf.store import Shelf
 from moonshelf.shelf.stream import Embedder
 from moonshelf.shelf.vectors import cut
-from moonshelf.shop.images import ImageError, decode_image
+from moonshelf.shop.decode import read_image
 
 TITLE_WIDTH, CATEGORY_WIDTH = 44, 32
 
@@ -66,9 +66,10 @@ def search(
             where=str(shelf.path),
             mend="use the encoder of the shelf, or embed the shop again",
         )
-    pixels = (
-        () if image is None else (prepare_image(_picture(image, encoder.image_size), encoder.image_size),)
-    )
+    size = encoder.image_size
+    if image is not None and not isinstance(image, Image.Image):
+        image = read_image(image, short_side=size)
+    pixels = () if image is None else (prepare_image(image.convert("RGB"), size),)
     query = cut(encoder.embed(encoder.collate([Item(text, pixels)])).numpy(), shelf.dim)
     found = index or build_index(shelf)
     scores, rows = found.search(query, min(k, max(len(shelf), 1)), allowed_rows(shelf, category, price))
@@ -76,22 +77,6 @@ def search(
     return [
         _hit(rank, score, shelf.products.row(row, named=True)) for rank, (score, row) in enumerate(pairs, 1)
     ]
-
-
-def _picture(image: Image.Image | str | Path, size: int) -> Image.Image:
-    if isinstance(image, Image.Image):
-        return image.convert("RGB")
-    path = Path(image)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            "the photo cannot be read", where=str(path), mend="give the path of an image file"
-        ) from error
-    try:
-        return decode_image(data, short_side=size)
-    except ImageError as error:
-        raise ImageError(error.reason, error.detail, str(path)) from error
 
 
 def _hit(rank: int, score: float, row: dict[str, Any]) -> Hit:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from moonshelf.best import best_columns
+from moonshelf.arrays import best_columns
 
 QUERY_BLOCK = 256
 ROW_BLOCK = 8192

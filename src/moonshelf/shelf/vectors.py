@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from moonshelf.arrays import unit
 from moonshelf.errors import InputError
 
 Dtype = Literal["f32", "f16", "i8"]
@@ -27,13 +28,6 @@ def check_format(dim: int, dtype: str, widths: tuple[int, ...]) -> None:
         raise InputError(f"the encoder has no vectors of width {dim}", mend=f"choose one of {sorted(widths)}")
     if dtype not in DTYPES:
         raise InputError(f"unknown vector type {dtype!r}", mend=f"choose one of {', '.join(DTYPES)}")
-
-
-def unit(rows: np.ndarray) -> np.ndarray:
-    """Rows divided by their length, float32; a zero row stays zero."""
-    rows = rows.astype(np.float32, copy=False)
-    norm = np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]
-    return np.asarray(rows / np.where(norm > 0, norm, 1), dtype=np.float32)
 
 
 def cut(rows: np.ndarray, dim: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -72,6 +73,24 @@ def decode_image(
         ImageError: with one of the reasons missing, truncated, not an image, too many pixels, unreadable.
     """
     return decode_sized(data, short_side=short_side, pixel_limit=pixel_limit)[0]
+
+
+def read_image(path: str | Path, *, short_side: int | None = None) -> Image.Image:
+    """Decode a file that somebody named; ``short_side`` as above.
+
+    Raises:
+        InputError: the file cannot be read, or holds no picture; it is named.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(
+            "the photo cannot be read", where=str(path), mend="give the path of an image file"
+        ) from error
+    try:
+        return decode_image(data, short_side=short_side)
+    except ImageError as error:
+        raise ImageError(error.reason, error.detail, str(path)) from error
 
 
 def decode_sized(

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 from moonshelf.encoder import CompactEncoder
 from moonshelf.encoder.compact import VIEWS
 from moonshelf.errors import InputError
-from moonshelf.shop.duplicates import Sets
 from moonshelf.shop.shop import Shop
 from moonshelf.training.batches import PosttrainBatch
 from moonshelf.training.chunks import encode_in_chunks
 from moonshelf.training.config import PosttrainConfig
 from moonshelf.training.doubt import confidence, logged, weights_of
 from moonshelf.training.gather import encode_together, finite
+from moonshelf.training.kin import join_texts
 from moonshelf.training.losses import Relation, matryoshka, two_sided
 from moonshelf.training.objectives import OBJECTIVES, objective_weights, routing_losses
 from moonshelf.training.pairs import SearchPairs
@@ -181,12 +181,7 @@ class DualPosttrain(Posttrain):
     @cached_property
     def _alike(self) -> Tensor:
         """``[products]`` int64: equal for products of one design or of the very same text."""
-        texts = self.pairs.texts()
-        sets, first = Sets(len(texts)), dict[str | int, int]()
-        for i, (text, group) in enumerate(zip(texts, self.pairs.groups.tolist(), strict=True)):
-            for key in (group, text) if text else (group,):
-                sets.join(first.setdefault(key, i), i)
-        return torch.tensor([sets.find(i) for i in range(len(texts))], dtype=torch.int64)
+        return torch.from_numpy(join_texts(self.pairs.texts(), self.pairs.groups.tolist()))
 
     def parameters(self) -> list[nn.Parameter]:
         """Temperatures, and the matrix of experts and objectives."""

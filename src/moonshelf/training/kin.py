@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
 from moonshelf.shop.duplicates import Sets
@@ -59,3 +60,12 @@ class Kin:
             for number, leak in enumerate(leaks)
         ]
         self.shown = [{i: joined.find(picture) for i, picture in found.items()} for found in self.pictures]
+
+
+def join_texts(texts: Sequence[str], groups: Sequence[int]) -> np.ndarray:
+    """``[n]`` int64 numbers for image-text alignment: rows of one group or of the very same text have one number."""
+    sets, first = Sets(len(texts)), dict[str | int, int]()
+    for i, (text, group) in enumerate(zip(texts, groups, strict=True)):
+        for key in (group, text) if text else (group,):
+            sets.join(first.setdefault(key, i), i)
+    return np.asarray([sets.find(i) for i in range(len(texts))], dtype=np.int64)

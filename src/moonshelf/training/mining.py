@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from moonshelf.best import best_columns
+from moonshelf.arrays import best_columns
 from moonshelf.errors import InputError
 from moonshelf.progress import Progress
 from moonshelf.training.pairs import SearchPairs

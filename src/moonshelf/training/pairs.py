@@ -150,6 +150,7 @@ class SearchPairs:
             .then(pl.lit("product"))
             .otherwise(pl.lit("search"))
         ).to_series()
+        self._asked: list[str | None] = pairs["asked"].to_list()
         keys = pairs["key"].to_list()
         self._key_of = keys
         numbers = {key: i for i, key in enumerate(dict.fromkeys(keys))}
@@ -202,7 +203,7 @@ class SearchPairs:
     def asked(self, row: int, kind: str = "") -> tuple[int, str | None, str]:
         """Shop, photo and text of a pair's query, shown as a modality of ``typed.QUERIES``; "": as it is."""
         shop, photo, text = self.queries[row]
-        product_id = self._pairs["asked"][row]
+        product_id = self._asked[row]
         if kind and product_id is not None:
             product = self.shops[shop].product(product_id)
             text = product_text(product) if kind == "rich+image" else product.title or product_text(product)

@@ -14,13 +14,12 @@ from torch import Tensor, nn
 
 from moonshelf.encoder import CompactEncoder, Item, collate, product_text
 from moonshelf.errors import TooLittleData
-from moonshelf.shop.duplicates import Sets
 from moonshelf.shop.shop import Shop
 from moonshelf.training.config import PretrainConfig
 from moonshelf.training.distributed import part
 from moonshelf.training.gather import encode_together, finite
 from moonshelf.training.guard import barred_photos, held_hashes
-from moonshelf.training.kin import Kin
+from moonshelf.training.kin import Kin, join_texts
 from moonshelf.training.loop import TrainResult, Validate, train
 from moonshelf.training.losses import alignment, matryoshka, nt_xent
 from moonshelf.training.photos import PhotoReader
@@ -75,7 +74,7 @@ class Pretrain:
                 where=str(shops[0].source),
                 mend="add photos of other products, or leave pretrain out with --set stages=posttrain",
             )
-        self._text_groups = self._join_texts()
+        self._text_groups = join_texts(self.texts, self.groups)
         self.reader = PhotoReader([shop.images for shop in shops], config.view_size)
         with_text = np.array([bool(text) for text in self.texts])
         self._texted, self._bare = np.flatnonzero(with_text), np.flatnonzero(~with_text)
@@ -111,14 +110,6 @@ class Pretrain:
                 self.photos.append((number, image_id))
                 self.texts.append("")
                 self.groups.append(group_of[image_id])
-
-    def _join_texts(self) -> np.ndarray:
-        """Groups for image-text alignment: also products with the very same text are no negatives of each other."""
-        sets, first = Sets(len(self.photos)), dict[str | int, int]()
-        for i, (text, group) in enumerate(zip(self.texts, self.groups, strict=True)):
-            for key in (group, text) if text else (group,):
-                sets.join(first.setdefault(key, i), i)
-        return np.asarray([sets.find(i) for i in range(len(self.photos))], dtype=np.int64)
 
     def identity(self) -> dict[str, Any]:
         """See :class:`moonshelf.training.loop.Stage`."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from moonshelf.arrays import unit
 from moonshelf.encoder import CompactEncoder, Item, prepare_image
 from moonshelf.errors import InputError
 from moonshelf.evaluation.benchmark.inputs import Source, load
@@ -73,7 +74,7 @@ def embed_sources(
                 raise InputError(
                     "the embedding function gave NaN or infinity", mend="look at the inputs of its batch"
                 )
-            found |= zip(part, _unit(rows), strict=True)
+            found |= zip(part, unit(rows), strict=True)
             bar.advance(len(part))
     return found
 
@@ -138,10 +139,5 @@ def read_vectors(path: Path, sources: Sequence[Source]) -> dict[Source, np.ndarr
             where=str(path),
             mend="embed every line of inputs.jsonl of this shop, split and seed",
         )
-    unit = _unit(rows)
-    return {source: unit[row[source.key]] for source in dict.fromkeys(sources)}
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.where(length > 0, length, 1))
+    rows = unit(rows)
+    return {source: rows[row[source.key]] for source in dict.fromkeys(sources)}

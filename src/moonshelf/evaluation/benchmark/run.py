@@ -101,7 +101,7 @@ class BenchmarkResult:
         if others:
             lines += ["", "difference to the other one, paired over queries"]
         for direction in others:
-            apart = [_signed(self.metrics[f"difference {direction} recall@{k}"]) for k in CUTS]
+            apart = [self.metrics[f"difference {direction} recall@{k}"].signed() for k in CUTS]
             lines.append(f"{direction:<30}  " + "".join(f"{cell:<25}" for cell in apart))
         if self.protocol["labels"]:
             names = ("accuracy", "precision", "recall", "f1")
@@ -259,10 +259,6 @@ def over_directions(hits: Sequence[np.ndarray], *, seed: int = 0) -> tuple[Inter
         low, high = np.percentile(draws, [2.5, 97.5])
         found.append(Interval(float(value), float(low), float(high), n))
     return found[0], found[1]
-
-
-def _signed(i: Interval) -> str:
-    return f"{i.value:+.3f} [{i.low:+.3f}, {i.high:+.3f}]"
 
 
 def _rows(sources: Sequence[Source], vectors: Mapping[Source, np.ndarray]) -> np.ndarray:

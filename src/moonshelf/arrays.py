@@ -1,8 +1,15 @@
-"""The best columns of a matrix of scores, in one order always."""
+"""Matrices of vectors and of scores: unit rows, the best columns in one order always."""
 
 from __future__ import annotations
 
 import numpy as np
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """Rows ``[N, D]`` divided by their length, float32; a zero row stays zero."""
+    rows = rows.astype(np.float32, copy=False)
+    norm = np.sqrt(np.einsum("nd,nd->n", rows, rows))[:, None]
+    return np.asarray(rows / np.where(norm > 0, norm, 1), dtype=np.float32)
 
 
 def best_columns(scores: np.ndarray, k: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moonshelf.best import best_columns
+from moonshelf.arrays import best_columns
 
 
 @given(st.integers(1, 5), st.integers(1, 9), st.integers(0, 10**6), st.data())
