@@ -4,7 +4,8 @@
 
 A share of the products (whole designs) is taken out with everything that shows them; they are the gallery and the
 queries of the benchmark's nine directions, and its labels. Every line starts from the untrained encoder, sees the same
-products for the same number of steps, and leaves one part out of `full`; `mixed` trains text, photo and joint queries
+products for the same number of steps, and leaves one part out of `full` (other photos and titles are made of these
+products alone); `mixed` trains text, photo and joint queries
 in MOON's fixed ratio against the joint view of the product, in place of all directions at once. Settings are given to
 all lines alike. Differences are paired over queries, hits averaged over seeds first. Finished trainings are kept.
 
@@ -22,6 +23,7 @@ import numpy as np
 import polars as pl
 
 from moonshelf import commands, pipeline, workspace
+from moonshelf.augment.make import augment
 from moonshelf.encoder import CompactEncoder, load_encoder
 from moonshelf.evaluation import benchmark
 from moonshelf.evaluation.metrics import bootstrap_interval, hits_at, paired_difference
@@ -34,15 +36,23 @@ DUAL = [
     "posttrain.align=dual",
     "posttrain.dual.filter=true",
     "posttrain.dual.weights=learned",
+    "posttrain.dual.inter_weights=1,3,1",  # chosen on the tuning products (docs/LOG.md)
     "encoder.experts=4",
 ]
+MADE = "posttrain.augmented={made}"  # what was made of the products to train on
 LINES: dict[str, list[str]] = {
-    "full": [],
-    "without experts": ["encoder.experts=0", "posttrain.dual.weights=fixed"],
-    "fixed weights": ["posttrain.dual.weights=fixed"],
-    "without dual-level": ["posttrain.align=joint", "posttrain.dual.weights=fixed", "encoder.experts=0"],
-    "without intra": ["posttrain.dual.intra_weight=0"],
-    "without filter": ["posttrain.dual.filter=false"],
+    "full": [MADE],
+    "without experts": [MADE, "encoder.experts=0", "posttrain.dual.weights=fixed"],
+    "fixed weights": [MADE, "posttrain.dual.weights=fixed"],
+    "without dual-level": [
+        MADE,
+        "posttrain.align=joint",
+        "posttrain.dual.weights=fixed",
+        "encoder.experts=0",
+    ],
+    "without intra": [MADE, "posttrain.dual.intra_weight=0"],
+    "without filter": [MADE, "posttrain.dual.filter=false"],
+    "without co-augmentation": [],
     "mixed 12:3:2": [
         "posttrain.align=joint",
         "posttrain.dual.weights=fixed",
@@ -120,16 +130,19 @@ def main() -> int:
         workspace.write_json(out.with_suffix(".json"), result.to_json())
         return result
 
+    config = commands.resolve("laptop", [*DUAL, *LINES["without experts"][1:], *a.set], 0)
+    untrained = CompactEncoder.untrained(config.encoder)
+    made = place / "made"
+    augment(shop, made, benchmark.of_encoder(untrained), checked_by=untrained.version)
     results: dict[str, list[benchmark.BenchmarkResult]] = {}
     for name in a.only:
         for seed in range(a.seeds):
-            config = commands.resolve("laptop", [*DUAL, *LINES[name], *a.set], seed)
+            line = [setting.format(made=made) for setting in LINES[name]]
+            config = commands.resolve("laptop", [*DUAL, *line, *a.set], seed)
             work = place / f"seed{seed}" / "".join(c for c in name if c.isalnum())
             folder = pipeline.train_stage("posttrain", shop, work, config)
             results.setdefault(name, []).append(measured(load_encoder(folder), work))
-    config = commands.resolve("laptop", [*DUAL, *LINES["without experts"], *a.set], 0)
-    untrained = measured(CompactEncoder.untrained(config.encoder), place / "untrained")
-    results["off the shelf"] = [untrained]
+    results["off the shelf"] = [measured(untrained, place / "untrained")]
     table(results, tasks, a.cut, a.only[0])
     return 0
 

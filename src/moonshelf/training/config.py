@@ -63,6 +63,7 @@ class PretrainConfig:
 class DualConfig:
     """Dual-level alignment (MOON2.0 2511.12449): its coefficients are not known, these are ours."""
 
+    inter_weights: tuple[float, ...] = (1.0, 1.0, 1.0)  # of text, image and joint queries against products
     intra_weight: float = (
         1.0  # of image and text of one product against each other; 0: between products alone
     )

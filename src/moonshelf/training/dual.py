@@ -66,6 +66,11 @@ class DualPosttrain(Posttrain):
             seed
         )  # equal rows would all get the same gradient of the sparsity
         self.mixing = nn.Parameter(0.01 * torch.randn(self.experts, len(OBJECTIVES), generator=generator))
+        if len(config.dual.inter_weights) != len(VIEWS) or min(config.dual.inter_weights) < 0:
+            raise InputError(
+                f"{name}.dual.inter_weights={','.join(map(str, config.dual.inter_weights))} is not three weights",
+                mend="give one for text, image and joint queries each, such as 1,3,1",
+            )
         if config.dual.weights != "fixed" and not self.experts:
             raise InputError(
                 f"{name}.dual.weights={config.dual.weights} takes them from the experts, and there are none",
@@ -103,7 +108,9 @@ class DualPosttrain(Posttrain):
                     trust=None if trust is None else trust[rows],
                 )
                 own = queries.vectors[rows, at]
-                terms[f"{view}>joint"] = matryoshka(inter, (own, target, bank), self._widths)
+                terms[f"{view}>joint"] = config.inter_weights[at] * matryoshka(
+                    inter, (own, target, bank), self._widths
+                )
                 routed[f"{view}>joint"] = queries.kept[rows, at]
         both = torch.nonzero(products.there.all(1)).flatten()
         if config.intra_weight and len(both) > 1:
