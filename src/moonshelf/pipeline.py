@@ -20,7 +20,7 @@ import torch
 from moonshelf import workspace
 from moonshelf.augment.store import augmented_mark
 from moonshelf.config import as_dict
-from moonshelf.encoder import CompactEncoder, Item, load_encoder, prepare_image, product_text, save_encoder
+from moonshelf.encoder import CompactEncoder, Item, load_encoder, photo_reader, product_text, save_encoder
 from moonshelf.errors import InputError
 from moonshelf.evaluation.metrics import first_hit_ranks
 from moonshelf.progress import duration, say
@@ -97,8 +97,10 @@ def validation(shop: Shop, config: RunConfig) -> Validation | None:
     spare = max(0, limits.validation_products - len(wanted))
     wanted += [others[i] for i in np.sort(rng.permutation(len(others))[:spare])]
 
+    read = photo_reader(shop.images, size, core=config.encoder.core)
+
     def item(text: str | None, images: Sequence[str]) -> Item:
-        return Item(text, tuple(prepare_image(shop.images.decode(i, short_side=size), size) for i in images))
+        return Item(text, tuple(pixels for i in images for pixels in read(i)))
 
     gallery: list[Item] = []
     place: dict[str, int] = {}
@@ -160,9 +162,8 @@ def train_stage(
         else CompactEncoder.untrained(replace(config.encoder, experts=0))
     )
     wanted, given = config.encoder, encoder.config
-    encoder.config = replace(
-        given, image_size=wanted.image_size, max_tokens=wanted.max_tokens, max_images=wanted.max_images
-    )
+    free = ("image_size", "max_tokens", "max_images", "core")
+    encoder.config = replace(given, **{name: getattr(wanted, name) for name in free})
     if (
         name == "pretrain" or not encoder.config.experts
     ):  # experts come with posttrain, as copies of dense blocks

@@ -19,6 +19,7 @@ from moonshelf.types import ProductBatch
 @dataclass(frozen=True)
 class TinyConfig:
     max_images: int = 2
+    core: bool = False
 
 
 class TinyEncoder:

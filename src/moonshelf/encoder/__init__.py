@@ -1,6 +1,7 @@
 """Room 3, the model: text, photos or both to one vector."""
 
 from moonshelf.encoder.compact import CompactConfig, CompactEncoder
+from moonshelf.encoder.core import photo_reader, prepare_photo
 from moonshelf.encoder.inputs import Item, collate, prepare_image, product_text
 from moonshelf.encoder.store import find_encoder, load_encoder, save_encoder
 
@@ -14,7 +15,9 @@ __all__ = [
     "collate",
     "find_encoder",
     "load_encoder",
+    "photo_reader",
     "prepare_image",
+    "prepare_photo",
     "product_text",
     "save_encoder",
 ]

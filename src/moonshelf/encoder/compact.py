@@ -50,6 +50,7 @@ class CompactConfig:
     max_images: int = 4
     experts: int = 0  # in place of each feed-forward block of the fusion; 0: none, the block is dense
     top_k: int = 2  # of them for each token
+    core: bool = False  # every photo is seen twice: whole, and its core region alone (encoder.core)
 
 
 VIEWS = ("text", "image", "joint")
@@ -106,6 +107,8 @@ class CompactEncoder(nn.Module):
         shape = asdict(self.config)
         if not self.config.experts:  # encoders made before there were experts keep their version
             del shape["experts"], shape["top_k"]
+        if not self.config.core:
+            del shape["core"]
         digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
         for name, value in sorted(self.state_dict().items()):
             digest.update(name.encode())
@@ -216,7 +219,8 @@ class CompactEncoder(nn.Module):
     def collate(self, items: Sequence[Item]) -> ProductBatch:
         """Items to a batch at this encoder's limits."""
         c = self.config
-        return collate(items, max_tokens=c.max_tokens, max_images=c.max_images, size=c.image_size)
+        most = c.max_images * (2 if c.core else 1)
+        return collate(items, max_tokens=c.max_tokens, max_images=most, size=c.image_size)
 
     @torch.inference_mode()
     def embed(self, batch: ProductBatch) -> Tensor:

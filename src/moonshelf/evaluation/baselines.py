@@ -9,9 +9,10 @@ import numpy as np
 from PIL import Image
 
 from moonshelf.encoder import CompactEncoder
+from moonshelf.encoder.core import Photos
 from moonshelf.encoder.inputs import Pixels, prepare_image, stack_pixels
 from moonshelf.progress import Progress
-from moonshelf.shelf.stream import Photos, windowed_map
+from moonshelf.shelf.stream import windowed_map
 from moonshelf.shop.images import ImageError
 
 BINS = 8

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from moonshelf.encoder import CompactEncoder, Item, prepare_image
+from moonshelf.encoder import CompactEncoder, Item, prepare_photo
 from moonshelf.encoder.saliency import Method, Saliency, saliency
 from moonshelf.errors import InputError
 from moonshelf.report.sheet import GAP, INK, LABEL, MARGIN, PAPER, SOFT, drawable, load_font, wrap
@@ -70,7 +70,10 @@ def explain(encoder: CompactEncoder, query: Side, product: Side, method: Method 
     encoder.config = replace(config, image_size=SIZE)
     try:
         items = [
-            Item(side.text or None, (prepare_image(side.image, SIZE),) if side.image is not None else ())
+            Item(
+                side.text or None,
+                prepare_photo(side.image, SIZE, core=config.core) if side.image is not None else (),
+            )
             for side in (query, product)
         ]
         first, second = encoder.encode(items)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from moonshelf.encoder.core import Photos
 from moonshelf.errors import InputError
 from moonshelf.progress import Progress, say
 from moonshelf.shelf.shards import SHARD_ROWS
@@ -15,7 +16,6 @@ from moonshelf.shelf.stream import (
     Chunk,
     Embedder,
     PhotoFailure,
-    Photos,
     Request,
     plan_batches,
     run_batches,

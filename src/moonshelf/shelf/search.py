@@ -9,7 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from moonshelf.encoder.inputs import Item, prepare_image
+from moonshelf.encoder.core import prepare_photo
+from moonshelf.encoder.inputs import Item, Pixels
 from moonshelf.errors import InputError
 from moonshelf.shelf.index import Index, allowed_rows, build_index
 from moonshelf.shelf.store import Shelf
@@ -68,8 +69,10 @@ def search(
         )
     size = encoder.image_size
     if image is not None and not isinstance(image, Image.Image):
-        image = read_image(image, short_side=size)
-    pixels = () if image is None else (prepare_image(image.convert("RGB"), size),)
+        image = read_image(image, short_side=2 * size if encoder.config.core else size)
+    pixels: tuple[Pixels, ...] = ()
+    if image is not None:
+        pixels = prepare_photo(image.convert("RGB"), size, core=encoder.config.core)
     query = cut(encoder.embed(encoder.collate([Item(text, pixels)])).numpy(), shelf.dim)
     found = index or build_index(shelf)
     scores, rows = found.search(query, min(k, max(len(shelf), 1)), allowed_rows(shelf, category, price))

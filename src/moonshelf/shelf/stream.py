@@ -15,10 +15,10 @@ from itertools import islice
 from typing import Protocol, TypeVar
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
-from moonshelf.encoder.inputs import Item, Pixels, prepare_image
+from moonshelf.encoder.core import Photos, photo_reader
+from moonshelf.encoder.inputs import Item, Pixels
 from moonshelf.errors import InputError
 from moonshelf.shop.images import ImageError
 from moonshelf.types import ProductBatch
@@ -32,6 +32,8 @@ AHEAD = 3  # batches that are being decoded while one is computed; more only cos
 class _Limits(Protocol):
     @property
     def max_images(self) -> int: ...
+    @property
+    def core(self) -> bool: ...
 
 
 class Embedder(Protocol):
@@ -55,20 +57,13 @@ class Embedder(Protocol):
 
     @property
     def config(self) -> _Limits:
-        """At least ``max_images``."""
+        """At least ``max_images`` and ``core``."""
 
     def collate(self, items: Sequence[Item]) -> ProductBatch:
         """Items to tensors."""
 
     def embed(self, batch: ProductBatch) -> Tensor:
         """Unit rows ``[B, width]`` float32."""
-
-
-class Photos(Protocol):
-    """Where photos come from; ``shop.ImageStore`` is one."""
-
-    def decode(self, image_id: str, short_side: int | None = None) -> Image.Image:
-        """RGB picture, not reduced below ``short_side``; ImageError when it cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,18 +167,19 @@ def run_batches(
     Raises:
         InputError: requests have photos but ``photos`` is None.
     """
-    size, most = encoder.image_size, encoder.config.max_images
+    most = encoder.config.max_images
+    read = None if photos is None else photo_reader(photos, encoder.image_size, core=encoder.config.core)
 
-    def decode(image_id: str) -> Pixels | ImageError:
-        assert photos is not None
+    def decode(image_id: str) -> tuple[Pixels, ...] | ImageError:
+        assert read is not None
         try:
-            return prepare_image(photos.decode(image_id, short_side=size), size)
+            return read(image_id)
         except ImageError as error:
             return error
 
     pool = ThreadPoolExecutor(workers or default_workers(), thread_name_prefix="decode")
 
-    def submit(batch: Batch) -> list[list[Future[Pixels | ImageError]]]:
+    def submit(batch: Batch) -> list[list[Future[tuple[Pixels, ...] | ImageError]]]:
         if photos is None and any(request.image_ids for _, request in batch):
             raise InputError(
                 "these queries have photos but no shop was given", mend="pass the shop's image store"
@@ -191,7 +187,7 @@ def run_batches(
         return [[pool.submit(decode, name) for name in request.image_ids[:most]] for _, request in batch]
 
     source = iter(batches)
-    waiting: deque[tuple[Batch, list[list[Future[Pixels | ImageError]]]]] = deque()
+    waiting: deque[tuple[Batch, list[list[Future[tuple[Pixels, ...] | ImageError]]]]] = deque()
     try:
         while True:
             while len(waiting) <= ahead and (batch := next(source, None)) is not None:
@@ -203,7 +199,9 @@ def run_batches(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _compute(batch: Batch, decoded: list[list[Future[Pixels | ImageError]]], encoder: Embedder) -> Chunk:
+def _compute(
+    batch: Batch, decoded: list[list[Future[tuple[Pixels, ...] | ImageError]]], encoder: Embedder
+) -> Chunk:
     positions: list[int] = []
     items: list[Item] = []
     failures: list[PhotoFailure] = []
@@ -216,7 +214,7 @@ def _compute(batch: Batch, decoded: list[list[Future[Pixels | ImageError]]], enc
             if isinstance(outcome, ImageError):
                 failures.append(PhotoFailure(position, image_id, outcome.reason))
             else:
-                pixels.append(outcome)
+                pixels += outcome
         text = (request.text or "").strip() or None
         if text or pixels:
             positions.append(position)

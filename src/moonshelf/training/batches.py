@@ -74,7 +74,8 @@ class PairBatches:
         if config.augmented:
             self.augmented = Augmented(Path(config.augmented), pairs.shops[0])
             stores.append(self.augmented.images)
-        self._readers = {size: PhotoReader(stores, size) for size in sizes}
+        self._readers = {size: PhotoReader(stores, size, core=encoder.core) for size in sizes}
+        self._copies = 2 if encoder.core else 1
         self._take = min(config.pairs or len(pairs), len(pairs))
         self._epoch_batches = lru_cache(maxsize=2)(self._make_epoch)
         self.typed: TypedSampler | None = None
@@ -128,12 +129,13 @@ class PairBatches:
         mine = [(i, address) for i, address in photos if own.start <= i < own.stop]
         start = sum(i < own.start for i, _ in photos)
         pixels = self._readers[size].read([address for _, address in mine])
-        views = random_views(pixels, size, view, generator, total=len(photos), start=start)
+        k = self._copies
+        views = random_views(pixels, size, view, generator, total=len(photos) * k, start=start * k)
         texts = [text for _, _, text in asked[own]]
-        owner = torch.tensor([i - own.start for i, _ in mine], dtype=torch.int64)
+        owner = torch.tensor([i - own.start for i, _ in mine], dtype=torch.int64).repeat_interleave(k)
         second, others = pixels[:0], [i for i, _ in photos]
         if self.config.self_weight > 0:
-            second = random_views(pixels, size, view, generator, total=len(photos), start=start)
+            second = random_views(pixels[::k], size, view, generator, total=len(photos), start=start)
         else:
             others = []
         return (
@@ -184,11 +186,12 @@ class PairBatches:
                 owner.append(i)
         mine = slice(sum(i < own.start for i in owner), sum(i < own.stop for i in owner))
         pixels = self._readers[size].read(addresses[mine])
+        k = self._copies
         views = random_views(
-            pixels, size, config.product_view, generator, total=len(addresses), start=mine.start
+            pixels, size, config.product_view, generator, total=len(addresses) * k, start=mine.start * k
         )
         at = torch.tensor(owner[mine], dtype=torch.int64) - own.start
-        return self._with_views(texts[own], views, at)
+        return self._with_views(texts[own], views, at.repeat_interleave(k))
 
     def _made(
         self, product: Product, text: str, photo: str | None, drawn: Sequence[float]

@@ -9,7 +9,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from moonshelf.encoder import CompactEncoder, Item, prepare_image, product_text
+from moonshelf.encoder import CompactEncoder, Item, photo_reader, product_text
 from moonshelf.errors import InputError
 from moonshelf.progress import Progress
 from moonshelf.training.pairs import SearchPairs
@@ -31,13 +31,12 @@ def prior_vectors(pairs: SearchPairs, encoder: CompactEncoder, folder: Path) -> 
     held = _held(path, marks)
     if held is not None:
         return held
-    size, most = encoder.config.image_size, encoder.config.max_images
+    c = encoder.config
+    most = c.max_images
+    read = [photo_reader(shop.images, c.image_size, core=c.core) for shop in pairs.shops]
 
     def item(shop: int, text: str | None, photos: Iterable[str]) -> Item:
-        images = pairs.shops[shop].images
-        return Item(
-            text or None, tuple(prepare_image(images.decode(p, short_side=size), size) for p in photos)
-        )
+        return Item(text or None, tuple(pixels for p in photos for pixels in read[shop](p)))
 
     queries = (item(shop, text, [image] if image else []) for shop, image, text in pairs.queries)
     products = (

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 
 from moonshelf.arrays import unit
-from moonshelf.encoder import CompactEncoder, Item, prepare_image
+from moonshelf.encoder import CompactEncoder, Item, prepare_image, prepare_photo
 from moonshelf.errors import InputError
 from moonshelf.evaluation.benchmark.inputs import Source, load
 from moonshelf.progress import Progress
@@ -25,12 +26,10 @@ _CHUNK = 64
 
 def of_encoder(encoder: CompactEncoder) -> Embed:
     """Our encoder as an embedding function."""
-    size = encoder.image_size
+    look = partial(prepare_photo, size=encoder.image_size, core=encoder.config.core)
 
     def embed(shown: Sequence[Shown]) -> np.ndarray:
-        return encoder.encode(
-            [Item(s.text, (prepare_image(s.image, size),) if s.image is not None else ()) for s in shown]
-        )
+        return encoder.encode([Item(s.text, look(s.image) if s.image is not None else ()) for s in shown])
 
     return embed
 
