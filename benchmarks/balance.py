@@ -7,7 +7,8 @@ queries of the benchmark's nine directions, and its labels. Every line starts fr
 products for the same number of steps, and leaves one part out of `full` (other photos and titles are made of these
 products alone); `mixed` trains text, photo and joint queries
 in MOON's fixed ratio against the joint view of the product, in place of all directions at once. Settings are given to
-all lines alike. Differences are paired over queries, hits averaged over seeds first. Finished trainings are kept.
+all lines alike. Intervals are over products, differences paired, hits averaged over seeds first. Finished trainings
+and measurements are kept; the table comes after each seed.
 
 `--tune` holds out another set of products: to choose settings on, before the test set is looked at.
 """
@@ -17,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,7 @@ from moonshelf import commands, pipeline, workspace
 from moonshelf.augment.make import augment
 from moonshelf.encoder import CompactEncoder, load_encoder
 from moonshelf.evaluation import benchmark
-from moonshelf.evaluation.metrics import bootstrap_interval, hits_at, paired_difference
+from moonshelf.evaluation.metrics import hits_at
 from moonshelf.shop.shop import open_shop
 from moonshelf.shop.splits import product_disjoint
 
@@ -125,56 +127,95 @@ def main() -> int:
         f"{len(left) if not a.tune else '?'} products to train on; {len(tasks.directions[0].gallery)} in the gallery"
     )
 
-    def measured(encoder: CompactEncoder, out: Path) -> benchmark.BenchmarkResult:
-        result = benchmark.measure(held, benchmark.of_encoder(encoder), tasks=tasks)
-        workspace.write_json(out.with_suffix(".json"), result.to_json())
-        return result
+    def measured(encoder: CompactEncoder, out: Path) -> Found:
+        """Ranks and labels of an encoder; kept, so that the table can be printed again for nothing."""
+        path = out.with_suffix(".npz")
+        if not path.is_file() or str(np.load(path)["version"]) != encoder.version:
+            result = benchmark.measure(held, benchmark.of_encoder(encoder), tasks=tasks)
+            workspace.write_json(out.with_suffix(".json"), result.to_json())
+            labels = {k: v.value for k, v in result.metrics.items() if k.endswith("accuracy")}
+            np.savez(path, version=encoder.version, labels=json.dumps(labels), **result.ranks)
+        kept = np.load(path)
+        return Found({d.name: kept[d.name] for d in tasks.directions}, json.loads(str(kept["labels"])))
 
     config = commands.resolve("laptop", [*DUAL, *LINES["without experts"][1:], *a.set], 0)
     untrained = CompactEncoder.untrained(config.encoder)
     made = place / "made"
     augment(shop, made, benchmark.of_encoder(untrained), checked_by=untrained.version)
-    results: dict[str, list[benchmark.BenchmarkResult]] = {}
-    for name in a.only:
-        for seed in range(a.seeds):
+    results: dict[str, list[Found]] = {"off the shelf": [measured(untrained, place / "untrained")]}
+    for seed in range(a.seeds):  # whole tables come first, more seeds later
+        for name in a.only:
             line = [setting.format(made=made) for setting in LINES[name]]
             config = commands.resolve("laptop", [*DUAL, *line, *a.set], seed)
             work = place / f"seed{seed}" / "".join(c for c in name if c.isalnum())
             folder = pipeline.train_stage("posttrain", shop, work, config)
             results.setdefault(name, []).append(measured(load_encoder(folder), work))
-    results["off the shelf"] = [measured(untrained, place / "untrained")]
-    table(results, tasks, a.cut, a.only[0])
+        table(results, tasks, a.cut, a.only[0])
     return 0
 
 
-def table(
-    results: dict[str, list[benchmark.BenchmarkResult]], tasks: benchmark.Tasks, cut: int, first: str
-) -> None:
-    """Means over seeds by direction, and paired differences of the mean over directions to the first line."""
+@dataclass(frozen=True)
+class Found:
+    """Rank of the first right product by direction, and zero-shot accuracies."""
+
+    ranks: dict[str, np.ndarray]
+    labels: dict[str, float]
+
+
+def resampled(results: dict[str, list[Found]], tasks: benchmark.Tasks, cut: int) -> dict[str, np.ndarray]:
+    """``[1 + 2,000, directions]`` recall of every line: as measured, then with products drawn anew.
+
+    The same products are drawn for all lines and directions, so any difference is paired; a product's queries in
+    several directions, which are alike, stay together. Hits are means over seeds.
+    """
+    products = sorted({p for d in tasks.directions for p in d.products})
+    row = {p: i for i, p in enumerate(products)}
+    drawn = np.random.default_rng(0).multinomial(len(products), [1 / len(products)] * len(products), 2000)
+    weights = np.concatenate((np.ones((1, len(products))), drawn)).astype(np.float32)
+    out: dict[str, np.ndarray] = {}
+    for line, found in results.items():
+        columns = []
+        for d in tasks.directions:
+            at = [row[p] for p in d.products]
+            hits = np.mean([hits_at(f.ranks[d.name], cut) for f in found], axis=0)
+            total, count = np.bincount(at, hits, len(products)), np.bincount(at, minlength=len(products))
+            columns.append((weights @ total) / np.maximum(weights @ count, 1))
+        out[line] = np.stack(columns, axis=1)
+    return out
+
+
+def interval(values: np.ndarray) -> str:
+    low, high = np.percentile(values[1:], [2.5, 97.5])
+    return f"{values[0]:+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def table(results: dict[str, list[Found]], tasks: benchmark.Tasks, cut: int, first: str) -> None:
+    """Means over seeds by direction, then differences to the first line with intervals."""
     names = [d.name for d in tasks.directions]
-    hits = {
-        line: {d: np.mean([hits_at(r.ranks[d], cut) for r in found], axis=0) for d in names}
-        for line, found in results.items()
-    }
-    print(f"\nrecall@{cut}, mean of seeds")
-    print(f"{'':<20}" + "".join(f"{d:>13}" for d in names) + f"{'mean':>9}{'spread':>9}")
-    for line, by in hits.items():
-        values = np.array([by[d].mean() for d in names])
-        cells = "".join(f"{v:>13.3f}" for v in values)
-        print(f"{line:<20}{cells}{values.mean():>9.3f}{np.ptp(values):>9.3f}")
-    print(f"\ndifference to {first!r} by direction, paired over queries, 95%")
-    for line in hits:
-        for d in names if line != first else []:
-            apart = paired_difference(hits[line][d], hits[first][d], seed=0)
-            print(f"  {line:<20} {d:<13} {apart}  of {bootstrap_interval(hits[first][d], seed=0)}")
-    labels = sorted({k for k in results[first][0].metrics if k.endswith("accuracy")})
-    print("\nzero-shot accuracy, mean of seeds")
-    for key in labels:
-        cells = (
-            f"{line}: {np.mean([r.metrics[key].value for r in found]):.3f}" for line, found in results.items()
+    recall = resampled(results, tasks, cut)
+    mean = {line: values.mean(1) for line, values in recall.items()}
+    spread = {line: np.ptp(values, axis=1) for line, values in recall.items()}
+    seeds = {line: len(found) for line, found in results.items()}
+    print(f"\nrecall@{cut}, n={[len(d.queries) for d in tasks.directions]}, seeds {seeds}")
+    print(f"{'':<24}" + "".join(f"{d:>13}" for d in names) + f"{'mean':>9}{'spread':>9}   mean of each seed")
+    for line, values in recall.items():
+        cells = "".join(f"{v:>13.3f}" for v in values[0])
+        each = " ".join(
+            f"{np.mean([hits_at(f.ranks[d], cut).mean() for d in names]):.3f}" for f in results[line]
         )
-        print(f"  {key:<36}" + "  ".join(cells))
-    print(json.dumps({line: len(found) for line, found in results.items()}))
+        print(f"{line:<24}{cells}{mean[line][0]:>9.3f}{spread[line][0]:>9.3f}   {each}")
+    print(f"\n{first!r} minus the line, 95% over products: mean over directions, spread, then each direction")
+    for line in recall:
+        if line != first:
+            print(
+                f"{line:<24} mean {interval(mean[first] - mean[line])}  spread {interval(spread[first] - spread[line])}"
+            )
+            for at, d in enumerate(names):
+                print(f"    {d:<13} {interval(recall[first][:, at] - recall[line][:, at])}")
+    print("\nzero-shot accuracy, mean of seeds")
+    for key in sorted(results[first][0].labels):
+        cells = (f"{line}: {np.mean([f.labels[key] for f in found]):.3f}" for line, found in results.items())
+        print(f"  {key:<36}" + "  ".join(cells), flush=True)
 
 
 if __name__ == "__main__":
