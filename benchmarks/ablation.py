@@ -25,7 +25,7 @@ import polars as pl
 
 from all_shops import take_out
 from image_search import without
-from moonshelf import commands, pipeline, workspace
+from moonshelf import commands, measuring, pipeline, workspace
 from moonshelf.encoder import load_encoder
 from moonshelf.errors import InputError
 from moonshelf.evaluation.image_search import search_recall
@@ -56,7 +56,7 @@ class Task:
     def __init__(self, path: Path, work: Path, held: int, seed: int) -> None:
         whole = open_shop(path, cache=work / "whole")
         assert whole.products is not None
-        self.by_photo = commands.has_searches(whole, "train", "image")
+        self.by_photo = measuring.has_searches(whole, "train", "image")
         self.settings: list[str] = []
         self.asked: dict[str, tuple[Shop, set[str] | None]]
         if self.by_photo:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from moonshelf import commands, pipeline
+from moonshelf import commands, measuring, pipeline
 from moonshelf.encoder import CompactEncoder, load_encoder
 from moonshelf.errors import TooLittleData
 from moonshelf.evaluation.image_search import search_recall
@@ -56,7 +56,7 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[])
     a = parser.parse_args()
     shop = open_shop(a.shop, cache=a.work / "read")
-    kinds: list[Kind] = [k for k in ("image", "text") if commands.has_searches(shop, "test", k)]
+    kinds: list[Kind] = [k for k in ("image", "text") if measuring.has_searches(shop, "test", k)]
     hits: dict[tuple[Kind, str], list[np.ndarray]] = {}
     for seed in range(a.seeds):
         for name in NAMES:

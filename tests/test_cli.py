@@ -16,6 +16,7 @@ from moonshelf.cli import build_parser, main
 from moonshelf.encoder import CompactEncoder
 from moonshelf.pipeline import validation
 from moonshelf.recipes import recipe
+from moonshelf.report import matches
 from moonshelf.shelf import Shelf
 from moonshelf.shop.shop import open_shop
 
@@ -236,11 +237,17 @@ def test_the_second_posttrain_goes_on_from_the_first(
     ).exists()
 
 
-def test_run_with_all_stages(shop_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    args = ["run", str(shop_folder), "--work", str(tmp_path), "--recipe", "smoke", "--set", "stages=all"]
-    assert main(args) == 0
+def test_run_with_all_stages(
+    shop_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(matches, "TESTED", 1)  # pairs in the deletion test
+    args = ["run", str(shop_folder), "--work", str(tmp_path), "--recipe", "smoke"]
+    assert main([*args, "--set", "stages=all", "--set", "evaluation.heatmaps=1"]) == 0
     assert "image search, posttrain2" in capsys.readouterr().out
-    assert "after the second posttrain" in (tmp_path / "report" / "index.html").read_text()
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "after the second posttrain" in page and "Are the maps faithful?" in page
+    told = json.loads((tmp_path / "heatmaps" / "matches.json").read_text())
+    assert told["encoders"] == ["before training", "after the second posttrain"]
 
 
 def test_wrong_usage_exits_2() -> None:

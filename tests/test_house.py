@@ -12,7 +12,7 @@ ORDER = [
     "errors", "progress", "types", "arrays", "workspace", "config", "remote",
     "shop", "augment", "encoder", "training", "shelf", "evaluation",
     "retrieval", "relevance", "ranking", "creative", "studies", "report", "serving",
-    "recipes", "pipeline", "doctor", "commands", "cli_augment", "cli_evaluate", "cli",
+    "recipes", "pipeline", "measuring", "doctor", "commands", "cli_augment", "cli_evaluate", "cli",
 ]  # fmt: skip
 FORBIDDEN = {"torchvision", "timm", "open_clip", "lightly", "torchcodec", "pickle5"}
 FILES = sorted(SOURCE.rglob("*.py"))

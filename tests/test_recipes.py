@@ -61,9 +61,19 @@ def test_the_five_iterations_add_to_each_other() -> None:
     assert all(as_dict(c.encoder) == as_dict(steps[0].encoder) for c in steps)
 
 
+def test_the_balanced_recipe_changes_posttrain_and_its_experts_alone() -> None:
+    plain, balanced = recipe("laptop"), recipe("moon2")
+    check_settings(balanced)
+    assert balanced.encoder.experts == 4 and balanced.pretrain == plain.pretrain
+    a, b = as_dict(plain.posttrain), as_dict(balanced.posttrain)
+    assert {k for k in a if a[k] != b[k]} == {"align", "dual", "own_queries", "memory", "query_weight"}
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
+        (["posttrain.dual.inter_weights=1,3"], r"posttrain.dual.inter_weights=1,3 is not three weights"),
+        (["evaluation.heatmaps=-1"], "cannot be negative"),
         (["posttrain.types=foo"], "'foo' is no type of pairs"),
         (["posttrain.mined=nowhere.parquet"], "posttrain.mined: there is no such file"),
         (["posttrain.clean=hardest,spu"], "write spu,hardest"),

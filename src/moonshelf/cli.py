@@ -306,7 +306,7 @@ def build_parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--before", default="compact", metavar="PATH", help="encoder beside it (default: the untrained one)"
     )
-    p.add_argument("--method", choices=("gradient", "rollout"), default="gradient")
+    p.add_argument("--method", choices=("gradient", "occlusion", "rollout"), default="gradient")
     p.add_argument("--out", required=True, metavar="PNG")
     p.add_argument("--json", metavar="FILE", help="the numbers behind the picture")
 

@@ -35,7 +35,7 @@ def evaluate_options(p: argparse.ArgumentParser) -> None:
 
 def evaluate(a: argparse.Namespace) -> int:
     """Measure what was asked for; returns the exit code."""
-    from moonshelf import commands, pipeline
+    from moonshelf import commands, measuring, pipeline
     from moonshelf.encoder import load_encoder
     from moonshelf.shop.shop import open_shop
     from moonshelf.workspace import write_json
@@ -53,7 +53,7 @@ def evaluate(a: argparse.Namespace) -> int:
     config = commands.resolve("laptop", settings, a.seed)
     products = commands.read_ids(Path(a.products)) if a.products else None
     shop = open_shop(a.shop, fetch=a.fetch)
-    result, value = commands.evaluate(
+    result, value = measuring.evaluate(
         shop,
         load_encoder(a.encoder, pipeline.device()),
         config,

@@ -9,7 +9,7 @@ from typing import Literal
 
 from moonshelf.encoder import CompactConfig
 from moonshelf.errors import InputError
-from moonshelf.training.config import LoopConfig, OptimConfig, PosttrainConfig, PretrainConfig
+from moonshelf.training.config import DualConfig, LoopConfig, OptimConfig, PosttrainConfig, PretrainConfig
 from moonshelf.training.typed import parse_types
 
 
@@ -29,6 +29,7 @@ class EvaluationConfig:
     validation_queries: int = 600  # most val queries that early stopping looks at
     validation_products: int = 1000  # most products in its gallery (all that are searched for come first)
     test_queries: int = 0  # most queries of the split; 0: all
+    heatmaps: int = 2  # matches of each kind drawn for the report, with the deletion test; 0: none
 
 
 def second_posttrain() -> PosttrainConfig:
@@ -114,8 +115,20 @@ def smoke() -> RunConfig:
         pretrain=replace(base.pretrain, view_size=64, batch=8, loop=loop, optim=optim),
         posttrain=replace(base.posttrain, view_size=64, batch=8, loop=loop, optim=optim),
         posttrain2=replace(base.posttrain2, view_size=64, batch=8, loop=loop, optim=optim),
-        evaluation=replace(base.evaluation, validation_queries=20, validation_products=30, test_queries=40),
+        evaluation=replace(
+            base.evaluation, validation_queries=20, validation_products=30, test_queries=40, heatmaps=0
+        ),
     )
+
+
+def moon2() -> RunConfig:
+    """The modality-balanced encoder (MOON2.0 2511.12449) on the compact towers: all directions in every batch, inside
+    and between products, experts by modality, doubted pairs counting less. docs/balance.md says what each part brings.
+    """
+    base = laptop()
+    dual = DualConfig(weights="learned", filter=True, inter_weights=(1.0, 3.0, 1.0))
+    balanced = replace(base.posttrain, align="dual", own_queries=True, memory=0, query_weight=0.0, dual=dual)
+    return replace(base, encoder=replace(base.encoder, experts=4), posttrain=balanced)
 
 
 # The five iterations of MOON (2511.11305, 1.8) as far as they are known: the list of the paper was not found, so what
@@ -162,7 +175,7 @@ def v5() -> RunConfig:
 
 
 RECIPES: dict[str, Callable[[], RunConfig]] = {
-    f.__name__: f for f in (laptop, thorough, demo, smoke, v1, v2, v3, v4, v5)
+    f.__name__: f for f in (laptop, thorough, demo, smoke, moon2, v1, v2, v3, v4, v5)
 }
 
 
@@ -205,6 +218,7 @@ def check_settings(config: RunConfig) -> None:
         "pretrain.self_weight": pre.self_weight,
         "pretrain.alignment_weight": pre.alignment_weight,
         "evaluation.test_queries": limits.test_queries,
+        "evaluation.heatmaps": limits.heatmaps,
     }
     shares: dict[str, float] = {"pretrain.text_share": pre.text_share}
     for name, post in (("posttrain", config.posttrain), ("posttrain2", config.posttrain2)):
@@ -303,6 +317,12 @@ def _check_together(config: RunConfig) -> None:
             raise InputError(
                 f"{name}.align=dual weighs its pairs and objectives, which the circle loss here does not take",
                 mend="set one of them",
+            )
+        weights = post.dual.inter_weights
+        if len(weights) != 3 or min(weights) < 0:
+            raise InputError(
+                f"{name}.dual.inter_weights={','.join(f'{w:g}' for w in weights)} is not three weights",
+                mend="give one for text, photo and joint queries each, such as 1,3,1",
             )
         if post.align == "dual" and post.dual.weights != "fixed" and not e.experts:
             raise InputError(

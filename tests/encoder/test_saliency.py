@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from moonshelf.encoder import CompactEncoder, Item
 from moonshelf.encoder.compact import PIXEL_MEAN, PIXEL_SCALE
-from moonshelf.encoder.saliency import _parts, _spans, saliency
-from moonshelf.evaluation.faithful import deletion_test, without
+from moonshelf.encoder.saliency import _parts, _spans, saliency, without
+from moonshelf.evaluation.faithful import deletion_test
 
 
 def pixels(seed: int, size: int = 128) -> np.ndarray:
@@ -52,6 +52,22 @@ def test_regions_are_the_gradient_times_the_value(model: CompactEncoder) -> None
                 (seen[1] - seen[0]) / (2 * step), rel=0.05, abs=2e-4
             )
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_occlusion_is_how_far_the_similarity_falls(model: CompactEncoder) -> None:
+    item = Item("a red shoe", (pixels(0), pixels(1)))
+    target = model.encode([item])[0]  # a perfect match: any change speaks against it
+    found = saliency(model, item, target, "occlusion")
+    assert found.regions.shape == (2, 4, 4) and found.similarity == pytest.approx(1, abs=1e-5)
+    for photo, cell in ((0, 5), (1, 15)):
+        images = list(item.images)
+        images[photo] = without(images[photo], np.array([cell]), (4, 4))
+        fall = 1 - float(model.encode([Item(item.text, tuple(images))])[0] @ target)
+        assert found.regions[photo].flat[cell] == pytest.approx(fall, abs=1e-5)
+    assert found.regions.min() > -1e-6 and found.regions.max() > 1e-4
+    words = saliency(model, item, target).words
+    assert [w for w, _ in found.words] == [w for w, _ in words]
+    assert np.allclose([v for _, v in found.words], [v for _, v in words], atol=1e-5)
 
 
 def test_a_word_counts_what_the_similarity_loses_without_it(model: CompactEncoder) -> None:

@@ -1,30 +1,34 @@
 """Which regions of a photo and which words of a text a similarity comes from.
 
-Two methods. ``gradient``: at every place of the trunk's grid the similarity's gradient times the value, summed over
+Three methods. ``gradient``: at every place of the trunk's grid the similarity's gradient times the value, summed over
 channels (after Grad-CAM, Selvaraju et al. 2017); the anchor's path, which training leaves out, is followed here. Words
-are left out one by one: how far the similarity falls. ``rollout``: attention rollout (Abnar and Zuidema 2020) through
+are left out one by one: how far the similarity falls. ``occlusion``: the same for the cells of the grid, each blurred
+away in turn (Zeiler and Fergus 2014); slow, and true by construction, also where gradients vanish near a perfect match.
+``rollout``: attention rollout (Abnar and Zuidema 2020) through
 the fusion, heads averaged, half of each layer passed by; it does not depend on what is compared, and on this encoder it
 fails the deletion test (docs/LOG.md, E35).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
+from PIL import Image, ImageFilter
 from torch import Tensor
 from torch.nn import functional as F
 
 from moonshelf.encoder.anchor import FEATURE_NORM
 from moonshelf.encoder.compact import PIXEL_MEAN, PIXEL_SCALE, CompactEncoder, Part
 from moonshelf.encoder.fusion import TEXT, VISUAL, FusionBlock, scatter_photos
-from moonshelf.encoder.inputs import Item
+from moonshelf.encoder.inputs import Item, Pixels
 from moonshelf.encoder.sentence import tokenizer
 
-Method = Literal["gradient", "rollout"]
-METHODS: tuple[Method, ...] = ("gradient", "rollout")
+Method = Literal["gradient", "occlusion", "rollout"]
+METHODS: tuple[Method, ...] = ("gradient", "occlusion", "rollout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ def saliency(
         target: ``[width]`` vector that it is compared with.
         method: see the module.
 
-    Cost: a forward pass and a backward pass of the parts above the trunk.
+    Cost: a forward pass and a backward pass of the parts above the trunk; with ``occlusion`` a forward pass a cell.
     """
     device = encoder.class_anchors.device
     batch = encoder.collate([item]).to(device)
@@ -73,10 +77,15 @@ def saliency(
             parts = _parts(encoder, leaf, batch.owner, rows, batch.mask)
             vector = encoder._fuse(parts, 1)[0]
             cosine = F.cosine_similarity(vector, goal)[0]
-            if method == "gradient":
-                cosine.backward()  # type: ignore[no-untyped-call]
-                regions = _times_gradient(leaf)
-                encoder.zero_grad(set_to_none=True)
+            if method != "rollout":
+                if method == "gradient":
+                    cosine.backward()  # type: ignore[no-untyped-call]
+                    regions = _times_gradient(leaf)
+                    encoder.zero_grad(set_to_none=True)
+                else:
+                    regions = (
+                        None if leaf is None else _occluded(encoder, item, goal, cosine.item(), leaf.shape)
+                    )
                 with torch.no_grad():
                     values = _left_out(encoder, spans, grid, batch.owner, rows, batch.mask, goal)
             else:
@@ -114,6 +123,43 @@ def _parts(
 def _times_gradient(leaf: Tensor | None) -> Tensor | None:
     """``[photos, h, w]``: value times gradient, summed over channels."""
     return None if leaf is None or leaf.grad is None else (leaf.detach() * leaf.grad).sum(1)
+
+
+def without(photo: Pixels, cells: np.ndarray, shape: Sequence[int]) -> Pixels:
+    """A photo in which some cells of a grid are blurred away.
+
+    Args:
+        photo: ``[3, S, S]`` uint8.
+        cells: numbers of the cells, row by row.
+        shape: (rows, columns) of the grid.
+    """
+    picture = Image.fromarray(photo.transpose(1, 2, 0))
+    gone = np.zeros(shape[0] * shape[1], dtype=np.uint8)
+    gone[cells] = 255
+    mask = Image.fromarray(gone.reshape(shape[0], shape[1])).resize(picture.size, Image.Resampling.NEAREST)
+    blurred = picture.filter(ImageFilter.GaussianBlur(picture.width / 6))
+    return np.array(Image.composite(blurred, picture, mask)).transpose(2, 0, 1)
+
+
+def _occluded(encoder: CompactEncoder, item: Item, target: Tensor, whole: float, shape: torch.Size) -> Tensor:
+    """``[photos, h, w]``: how far the similarity falls when a cell is blurred away."""
+    photos, h, w = shape[0], shape[2], shape[3]
+    goal = F.normalize(target, dim=-1)[0].cpu().numpy()
+    falls = np.empty((photos, h * w), dtype=np.float32)
+    for at in range(photos):
+        cut = [
+            Item(
+                item.text,
+                (
+                    *item.images[:at],
+                    without(item.images[at], np.array([cell]), (h, w)),
+                    *item.images[at + 1 :],
+                ),
+            )
+            for cell in range(h * w)
+        ]
+        falls[at] = whole - encoder.encode(cut) @ goal
+    return torch.from_numpy(falls).view(photos, h, w)
 
 
 def _rollout(

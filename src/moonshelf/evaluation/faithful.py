@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageFilter
 
 from moonshelf.encoder import CompactEncoder, Item
-from moonshelf.encoder.inputs import Pixels
-from moonshelf.encoder.saliency import Method, saliency
+from moonshelf.encoder.saliency import Method, saliency, without
 from moonshelf.evaluation.metrics import RESAMPLES, bootstrap_interval
 from moonshelf.types import Interval
 
@@ -68,16 +66,6 @@ def deletion_test(
         falls = found.similarity - encoder.encode(cut) @ unit
         top[i], random[i] = falls[0], falls[1:].mean()
     return Deletion(bootstrap_interval(top), bootstrap_interval(random), _ratio(top, random))
-
-
-def without(photo: Pixels, cells: np.ndarray, shape: tuple[int, ...]) -> Pixels:
-    """A photo in which some cells of a grid are blurred away, each with a little beyond its edge left sharp."""
-    picture = Image.fromarray(photo.transpose(1, 2, 0))
-    gone = np.zeros(shape[0] * shape[1], dtype=np.uint8)
-    gone[cells] = 255
-    mask = Image.fromarray(gone.reshape(shape)).resize(picture.size, Image.Resampling.NEAREST)
-    blurred = picture.filter(ImageFilter.GaussianBlur(picture.width / 6))
-    return np.array(Image.composite(blurred, picture, mask)).transpose(2, 0, 1)
 
 
 def _ratio(top: np.ndarray, random: np.ndarray) -> Interval:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -64,15 +65,25 @@ class Explained:
     product: Saliency
 
 
+@contextlib.contextmanager
+def at_size(encoder: CompactEncoder, size: int) -> Iterator[None]:
+    """The encoder takes photos of another size for a while."""
+    config = encoder.config
+    encoder.config = replace(config, image_size=size)
+    try:
+        yield
+    finally:
+        encoder.config = config
+
+
 def explain(encoder: CompactEncoder, query: Side, product: Side, method: Method = "gradient") -> Explained:
     """Where the similarity of two sides comes from, seen from either."""
-    config = encoder.config
-    encoder.config = replace(config, image_size=SIZE)
-    try:
+    core = encoder.config.core
+    with at_size(encoder, SIZE):
         items = [
             Item(
                 side.text or None,
-                prepare_photo(side.image, SIZE, core=config.core) if side.image is not None else (),
+                prepare_photo(side.image, SIZE, core=core) if side.image is not None else (),
             )
             for side in (query, product)
         ]
@@ -80,8 +91,6 @@ def explain(encoder: CompactEncoder, query: Side, product: Side, method: Method 
         return Explained(
             saliency(encoder, items[0], second, method), saliency(encoder, items[1], first, method)
         )
-    finally:
-        encoder.config = config
 
 
 def heatmap(

@@ -46,6 +46,7 @@ class Findings:
         text: the same for text search.
         shelf: manifest and description of the shelf; empty when there is none.
         made: whether the shop was generated (the demo shop), not real.
+        matches: which heatmaps were drawn, and the deletion test (``report.matches``); empty when there are none.
         notes: what could not be read or does not fit together, one sentence each.
     """
 
@@ -59,6 +60,7 @@ class Findings:
     text: dict[str, dict[str, Any]]
     shelf: dict[str, Any]
     made: bool
+    matches: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -111,6 +113,7 @@ def gather(
         text=found["text-"],
         shelf=shelf,
         made=is_made(shop),
+        matches=_object(work / "heatmaps" / "matches.json", work, notes),
         notes=notes,
     )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from moonshelf.report.about_data import data_section
+from moonshelf.report.about_matches import matches_section
 from moonshelf.report.about_recall import headline, recall_section
 from moonshelf.report.about_rejects import rejects_section
 from moonshelf.report.about_run import run_section
@@ -29,6 +30,7 @@ _LINKS = (
     ("training", "Training"),
     ("recall", "Recall"),
     ("searches", "Searches"),
+    ("matches", "Heatmaps"),
     ("run", "Run"),
 )
 
@@ -89,6 +91,7 @@ def render(found: Findings) -> str:
         training_section(found),
         recall_section(found),
         searches_section(found),
+        matches_section(found),
         run_section(found),
     )
     foot = tag("footer", "Written by moonshelf. This file holds everything it shows and loads nothing.")

@@ -66,11 +66,6 @@ class DualPosttrain(Posttrain):
             seed
         )  # equal rows would all get the same gradient of the sparsity
         self.mixing = nn.Parameter(0.01 * torch.randn(self.experts, len(OBJECTIVES), generator=generator))
-        if len(config.dual.inter_weights) != len(VIEWS) or min(config.dual.inter_weights) < 0:
-            raise InputError(
-                f"{name}.dual.inter_weights={','.join(map(str, config.dual.inter_weights))} is not three weights",
-                mend="give one for text, image and joint queries each, such as 1,3,1",
-            )
         if config.dual.weights != "fixed" and not self.experts:
             raise InputError(
                 f"{name}.dual.weights={config.dual.weights} takes them from the experts, and there are none",
