@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from moonshelf.report.inputs import Findings, mapping, mapping_list
-from moonshelf.report.markup import Html, count, metric, section, sentence, table, tag
+from moonshelf.report.markup import Html, count, metric, number, section, sentence, table, tag, text
 from moonshelf.report.pictures import empty, thumbnail
 
 SIDE = 980  # pixels of a sheet's longer side at most
@@ -71,7 +71,9 @@ def _faithful(tests: dict[str, Any]) -> list[Html]:
     for kind, title in KINDS.items():
         test = mapping(tests, kind)
         if test:
-            cells = (metric(test.get(name), share=False) for name in ("top", "random", "ratio"))
+            cells = [metric(test.get(name), share=False) for name in ("top", "random", "ratio")]
+            if (number(mapping(test, "random").get("low")) or 0) <= 0:
+                cells[2] = text("random falls within noise")  # a ratio to nothing says nothing
             rows.append([title, count(mapping(test, "ratio").get("n")), *cells])
     if not rows:
         return []
