@@ -106,7 +106,7 @@ def validation(shop: Shop, config: RunConfig) -> Validation | None:
     place: dict[str, int] = {}
     for product_id in wanted:
         product = shop.product(product_id)
-        text = product_text(product)
+        text = product_text(product, marked=config.encoder.guided)
         if text or product.image_ids:
             place[product_id] = len(gallery)
             gallery.append(item(text, product.image_ids[: config.encoder.max_images]))
@@ -159,7 +159,7 @@ def train_stage(
     encoder = (
         load_encoder(start)
         if str(start) != "compact"
-        else CompactEncoder.untrained(replace(config.encoder, experts=0))
+        else CompactEncoder.untrained(replace(config.encoder, experts=0, guided=False))
     )
     wanted, given = config.encoder, encoder.config
     free = ("image_size", "max_tokens", "max_images", "core")
@@ -167,7 +167,7 @@ def train_stage(
     if (
         name == "pretrain" or not encoder.config.experts
     ):  # experts come with posttrain, as copies of dense blocks
-        wanted = replace(wanted, experts=0, top_k=encoder.config.top_k)
+        wanted = replace(wanted, experts=0, top_k=encoder.config.top_k, guided=False)
     if encoder.config != wanted:
         raise InputError(
             f"the encoder to start from has another shape ({given.width} wide, {given.layers} layers)",
@@ -175,7 +175,8 @@ def train_stage(
             mend="use its encoder.width, widths, layers, heads and experts, or start from compact in a new work folder",
         )
     if config.encoder.experts and name != "pretrain" and not encoder.config.experts:
-        encoder = encoder.upcycled(config.encoder.experts, config.encoder.top_k)
+        e = config.encoder
+        encoder = encoder.upcycled(e.experts, e.top_k, guided=e.guided)
     stage_config: PretrainConfig | PosttrainConfig = getattr(config, name)
     limits = config.evaluation
     settings = {

@@ -285,6 +285,11 @@ def _check_together(config: RunConfig) -> None:
             f"encoder.top_k {e.top_k} of encoder.experts {e.experts}",
             mend="let each token go to 1 up to all experts",
         )
+    if e.guided and not e.experts:
+        raise InputError(
+            "encoder.guided adds two experts to others, and there are none",
+            mend="set encoder.experts, too (4, say)",
+        )
     if e.width % e.heads:
         raise InputError(
             f"encoder.width {e.width} cannot be shared by {e.heads} heads", mend="let heads divide the width"

@@ -113,10 +113,14 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A text, a picture, or both, as an embedding function gets it."""
+    """A text, a picture, or both, as an embedding function gets it.
+
+    ``marked``: the text with marks around category and attributes, for encoders that can read them; "" without any.
+    """
 
     text: str | None
     image: Image.Image | None
+    marked: str = ""
 
 
 @dataclass(frozen=True, slots=True)

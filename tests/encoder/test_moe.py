@@ -9,9 +9,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from moonshelf.encoder import CompactConfig, CompactEncoder, Item, load_encoder, save_encoder
+from moonshelf.encoder import CompactConfig, CompactEncoder, Item, load_encoder, product_text, save_encoder
 from moonshelf.encoder.compact import VIEWS
 from moonshelf.encoder.moe import ExpertFeedForward
+from moonshelf.encoder.sentence import KIND_BIT, tokenizer
+from moonshelf.evaluation.benchmark import of_encoder
+from moonshelf.evaluation.benchmark.inputs import Source, load, whole_text
+from moonshelf.shelf import embed_shop
+from moonshelf.shop.shop import Shop
+from moonshelf.training.config import LoopConfig, PosttrainConfig
+from moonshelf.training.dual import DualPosttrain
+from moonshelf.training.posttrain import posttrain
+from moonshelf.types import Product
 
 
 def pixels(seed: int, size: int = 64) -> np.ndarray:
@@ -126,9 +135,105 @@ def test_versions_from_before_there_were_experts_still_hold() -> None:
     import json
 
     model = CompactEncoder(CompactConfig(layers=1))
-    old = {k: v for k, v in dataclasses.asdict(model.config).items() if k not in ("experts", "top_k", "core")}
+    old = {
+        k: v
+        for k, v in dataclasses.asdict(model.config).items()
+        if k not in ("experts", "top_k", "core", "guided")
+    }
     digest = hashlib.sha256(json.dumps(old, sort_keys=True).encode())
     for name, value in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(value.contiguous().numpy().tobytes())
     assert model.version == digest.hexdigest()[:12]
+
+
+MARKED = "Red shirt. \x01Clothes, Tops\x03. Acme. \x02colour red, fabric 纯棉\x03. Worn all day"
+
+
+def test_tokens_know_what_they_belong_to() -> None:
+    plain = MARKED.translate({0x01: None, 0x02: None, 0x03: None})
+    ids = tokenizer().ids(MARKED, 48)
+    assert ids == tokenizer().ids(plain, 48)
+    kinds = tokenizer().kinds(MARKED, 48)
+    pieces = tokenizer().pieces(MARKED, 48)
+    assert len(kinds) == len(ids) == len(pieces) + 2
+    said = {kind: "".join(p for p, k in zip(pieces, kinds[1:], strict=False) if k == kind) for kind in (1, 2)}
+    assert said[1].strip("▁.") == "Clothes,▁Tops"
+    assert said[2].strip("▁.") == "colour▁red,▁fabric▁纯棉"
+    assert set(tokenizer().kinds(plain, 48)) == {0}
+    cut = tokenizer().kinds(MARKED, 6)
+    assert len(cut) == 6 and cut[:5] == kinds[:5] and cut[5] == 0  # the end mark belongs to nothing
+
+
+def test_product_texts_are_marked_on_request() -> None:
+    product = Product(
+        "1", "Red\x01 shirt", category="Clothes > Tops", attributes={"colour": "red"}, description="Worn"
+    )
+    assert product_text(product, marked=True) == "Red shirt. \x01Clothes, Tops\x03. \x02colour red\x03. Worn"
+    bare = Product("1", "Red shirt")
+    assert product_text(bare, marked=True) == product_text(bare) == "Red shirt"
+
+
+def test_guided_tokens_meet_their_expert_alone() -> None:
+    torch.manual_seed(0)
+    block = ExpertFeedForward(6, 8, 3, 2, guided=True)
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.normal_()
+    assert len(block.up) == 5 and block.router.out_features == 3
+    h, mask = torch.randn(2, 4, 6), torch.tensor([[1, 1, 1, 0], [1, 1, 0, 0]]).bool()
+    guide = torch.tensor([[0, 1, 2, 1], [2, 2, 0, 0]])
+    out, routed = block(h, mask, guide)
+    for b, t, z in ((0, 1, 3), (0, 2, 4), (1, 0, 4), (1, 1, 4)):
+        want = block.down[z] @ F.gelu(block.up[z] @ h[b, t] + block.up_bias[z]) + block.down_bias[z]
+        torch.testing.assert_close(out[b, t], want)
+    assert not out[~mask].any()
+    alone, own = block(h[:1, :1], mask[:1, :1])
+    torch.testing.assert_close(out[0, 0], alone[0, 0])
+    torch.testing.assert_close(routed[0], own[0])  # guided tokens do not count
+    assert not routed[1].any()
+
+
+def test_a_guided_encoder_starts_as_the_dense_one_and_reads_marks(
+    encoder: CompactEncoder, tmp_path: Path
+) -> None:
+    dense = stirred(encoder)
+    guided = dense.upcycled(3, 2, guided=True)
+    items = [Item(MARKED, (pixels(0),)), Item("red shirt"), Item(None, (pixels(1),))]
+    start = dense.encode(items)
+    assert np.abs(guided.encode(items) - start).max() < 1e-5
+    assert guided.version != dense.upcycled(3, 2).version
+    with torch.no_grad():  # the category's expert says something of its own
+        guided.fusion[0].routed.down_bias[3] += 1.0  # type: ignore[union-attr, index]
+    moved = np.abs(guided.encode(items) - start).max(1)
+    assert moved[0] > 1e-3 and moved[1:].max() < 1e-5
+    views = guided(guided.collate(items), every_view=True)
+    torch.testing.assert_close(views[0, 2, :256], guided(guided.collate(items[:1]))[0], rtol=1e-4, atol=1e-5)
+    save_encoder(guided, tmp_path)
+    again = load_encoder(tmp_path)
+    assert again.config.guided and np.array_equal(again.encode(items), guided.encode(items))
+    plain = items[0].text.translate({0x01: None, 0x02: None, 0x03: None})  # type: ignore[union-attr]
+    assert np.array_equal(
+        dense.encode([Item(plain)]), dense.encode([Item(MARKED)])
+    )  # others do not see marks
+
+
+def test_training_shelf_and_benchmark_mark_products(
+    shop: Shop, encoder: CompactEncoder, tmp_path: Path
+) -> None:
+    guided = stirred(encoder.upcycled(3, 2, guided=True))
+    config = PosttrainConfig(
+        batch=8, view_size=64, align="dual", modality_dropout=0.0,
+        loop=LoopConfig(epochs=1.0, max_steps=2, evaluate_every=10),
+    )  # fmt: skip
+    batch = DualPosttrain([shop], guided, config, 0).prepare(0)
+    assert set((batch.products.ids >> KIND_BIT).unique().tolist()) == {0, 1, 2}
+    assert not (batch.queries.ids >> KIND_BIT).any()  # queries carry neither category nor attributes
+    assert posttrain(shop, guided, tmp_path / "out", config).steps == 2
+    shelf = embed_shop(shop, guided, tmp_path / "shelf", use=("text",))
+    product = shop.product(shelf.product_ids[0])
+    want = guided.encode([Item(product_text(product, marked=True))])[0]
+    assert np.abs(shelf.rows()[0] - want).max() < 1e-5
+    assert np.abs(want - guided.encode([Item(product_text(product))])[0]).max() > 1e-4
+    shown = load([Source(whole_text(product), marked=whole_text(product, marked=True))], shop)
+    assert "\x01" not in (shown[0].text or "") and np.abs(of_encoder(guided)(shown)[0] - want).max() < 1e-5

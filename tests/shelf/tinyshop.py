@@ -20,6 +20,7 @@ from moonshelf.types import ProductBatch
 class TinyConfig:
     max_images: int = 2
     core: bool = False
+    guided: bool = False
 
 
 class TinyEncoder:

@@ -30,7 +30,7 @@ from moonshelf.encoder.anchor import FEATURE_NORM, anchors, detail_projection
 from moonshelf.encoder.efficientnet import CHANNELS, EfficientNetLite0
 from moonshelf.encoder.fusion import TEXT, VISUAL, FusionBlock, masked_mean, scatter_photos
 from moonshelf.encoder.inputs import Item, collate
-from moonshelf.encoder.sentence import TOKEN_WIDTH, SentenceEncoder
+from moonshelf.encoder.sentence import KIND_BIT, TOKEN_WIDTH, SentenceEncoder
 from moonshelf.types import ProductBatch
 
 PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0
@@ -50,6 +50,7 @@ class CompactConfig:
     max_images: int = 4
     experts: int = 0  # in place of each feed-forward block of the fusion; 0: none, the block is dense
     top_k: int = 2  # of them for each token
+    guided: bool = False  # with experts: two more, for the category's and the attributes' words of products
     core: bool = False  # every photo is seen twice: whole, and its core region alone (encoder.core)
 
 
@@ -57,11 +58,12 @@ VIEWS = ("text", "image", "joint")
 
 
 class Part(NamedTuple):
-    """Tokens of one tower ``[B, T, D]``, which are real ``[B, T]``, and their modality."""
+    """Tokens of one tower ``[B, T, D]``, which are real ``[B, T]``, their modality, what they belong to ``[B, T]``."""
 
     tokens: Tensor
     mask: Tensor
     kind: int
+    guide: Tensor | None = None
 
 
 class CompactEncoder(nn.Module):
@@ -81,7 +83,7 @@ class CompactEncoder(nn.Module):
         self.token_project = nn.Linear(TOKEN_WIDTH, width, bias=False)
         self.modality = nn.Parameter(torch.zeros(2, width))
         self.fusion = nn.ModuleList(
-            FusionBlock(width, config.heads, experts=config.experts, top_k=config.top_k)
+            FusionBlock(width, config.heads, experts=config.experts, top_k=config.top_k, guided=config.guided)
             for _ in range(config.layers)
         )
 
@@ -107,8 +109,9 @@ class CompactEncoder(nn.Module):
         shape = asdict(self.config)
         if not self.config.experts:  # encoders made before there were experts keep their version
             del shape["experts"], shape["top_k"]
-        if not self.config.core:
-            del shape["core"]
+        for name in ("core", "guided"):
+            if not shape[name]:
+                del shape[name]
         digest = hashlib.sha256(json.dumps(shape, sort_keys=True).encode())
         for name, value in sorted(self.state_dict().items()):
             digest.update(name.encode())
@@ -171,7 +174,8 @@ class CompactEncoder(nn.Module):
             # a row without text still needs one token for the windows; its result is masked out below
             states, sentence = self.sentence(batch.ids, batch.mask)
             parts.append(Part(self.sentence_project(sentence).unsqueeze(1), has_text.unsqueeze(1), TEXT))
-            parts.append(Part(self.token_project(states), batch.mask, TEXT))
+            guide = batch.ids >> KIND_BIT if self.config.guided else None
+            parts.append(Part(self.token_project(states), batch.mask, TEXT, guide))
         return parts
 
     def _fuse(self, parts: list[Part], size: int) -> tuple[Tensor, Tensor]:
@@ -179,9 +183,15 @@ class CompactEncoder(nn.Module):
         x = torch.cat([part.tokens for part in parts], dim=1)
         mask = torch.cat([part.mask for part in parts], dim=1)
         added = torch.cat([self.modality[part.kind].expand(part.mask.shape[1], -1) for part in parts])
+        guide: Tensor | None = None
+        if any(part.guide is not None for part in parts):
+            guide = torch.cat(
+                [torch.zeros_like(p.mask, dtype=torch.int64) if p.guide is None else p.guide for p in parts],
+                dim=1,
+            )
         routings = []
         for block in self.fusion:
-            x, routing = block(x, mask, added)
+            x, routing = block(x, mask, added, guide)
             if routing is not None:
                 routings.append(routing)
         pooled = x.new_zeros(size, 2, x.shape[-1])
@@ -199,7 +209,11 @@ class CompactEncoder(nn.Module):
     def _view(self, parts: list[Part], rows: Tensor, kinds: tuple[int, ...]) -> Tensor:
         """``[B, width + 2 Z]`` of the towers of these kinds; zeros in the rows that are not asked for."""
         at = torch.nonzero(rows).flatten()
-        chosen = [Part(p.tokens[at], p.mask[at], p.kind) for p in parts if p.kind in kinds]
+        chosen = [
+            Part(p.tokens[at], p.mask[at], p.kind, None if p.guide is None else p.guide[at])
+            for p in parts
+            if p.kind in kinds
+        ]
         laid = self.class_anchors.new_zeros(len(rows), self.width + 2 * self.config.experts)
         if not len(at):
             if self.lockstep:  # the result is not used, but the blocks run
@@ -220,7 +234,7 @@ class CompactEncoder(nn.Module):
         """Items to a batch at this encoder's limits."""
         c = self.config
         most = c.max_images * (2 if c.core else 1)
-        return collate(items, max_tokens=c.max_tokens, max_images=most, size=c.image_size)
+        return collate(items, max_tokens=c.max_tokens, max_images=most, size=c.image_size, guided=c.guided)
 
     @torch.inference_mode()
     def embed(self, batch: ProductBatch) -> Tensor:
@@ -253,7 +267,7 @@ class CompactEncoder(nn.Module):
             part = "trunk" if published else "text" if name.startswith("sentence.") else "head"
             yield part, name, parameter
 
-    def upcycled(self, experts: int, top_k: int) -> CompactEncoder:
+    def upcycled(self, experts: int, top_k: int, *, guided: bool = False) -> CompactEncoder:
         """A copy whose feed-forward blocks are mixtures of experts, each expert a copy of its block.
 
         It computes the same function; what it learns from there differs. Routers start at a fixed random state.
@@ -265,7 +279,7 @@ class CompactEncoder(nn.Module):
             raise ValueError("this encoder has experts already")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            new = CompactEncoder(replace(self.config, experts=experts, top_k=top_k))
+            new = CompactEncoder(replace(self.config, experts=experts, top_k=top_k, guided=guided))
         new.load_state_dict(self.state_dict(), strict=False)
         for mine, theirs in zip(self.fusion, new.fusion, strict=True):
             assert isinstance(mine, FusionBlock) and isinstance(theirs, FusionBlock)

@@ -23,7 +23,13 @@ class FusionBlock(nn.Module):
     """
 
     def __init__(
-        self, width: int, heads: int, expansion: int = EXPANSION, experts: int = 0, top_k: int = 2
+        self,
+        width: int,
+        heads: int,
+        expansion: int = EXPANSION,
+        experts: int = 0,
+        top_k: int = 2,
+        guided: bool = False,
     ) -> None:
         super().__init__()
         self.heads = heads
@@ -35,7 +41,7 @@ class FusionBlock(nn.Module):
         closed = [self.out]
         self.routed: ExpertFeedForward | None = None
         if experts:
-            self.routed = ExpertFeedForward(width, expansion * width, experts, top_k)
+            self.routed = ExpertFeedForward(width, expansion * width, experts, top_k, guided=guided)
         else:
             self.up = nn.Linear(width, expansion * width)
             self.down = nn.Linear(expansion * width, width)
@@ -44,8 +50,12 @@ class FusionBlock(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, x: Tensor, mask: Tensor, modality: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, x: Tensor, mask: Tensor, modality: Tensor, guide: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """``x [B, T, D]``, ``mask [B, T]`` True at real tokens, ``modality [T, D]`` added to attention's input.
+
+        ``guide``: see ``ExpertFeedForward``.
 
         Returns:
             ``[B, T, D]``, and what the router did with each row (``ExpertFeedForward``), None without experts.
@@ -55,7 +65,7 @@ class FusionBlock(nn.Module):
         h = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, None, :])
         x = x + self.branch * self.out(h.transpose(1, 2).reshape(b, t, d))
         if self.routed is not None:
-            out, routing = self.routed(self.norm2(x), mask)
+            out, routing = self.routed(self.norm2(x), mask, guide)
             return x + self.branch * out, routing
         return x + self.branch * self.down(F.gelu(self.up(self.norm2(x)))), None
 

@@ -20,16 +20,20 @@ class ExpertFeedForward(nn.Module):
         hidden: of each expert; a token meets ``top_k * hidden`` of them.
         experts: Z, at least ``top_k``.
         top_k: experts a token.
+        guided: two more experts, for the tokens of a product's category and for those of its attributes, which go there
+            and nowhere else (MOON 2511.11305's predecessor sends them so; whether they meet routed experts as well is
+            not known: ours do not). They count neither in routing nor in balance.
 
     Cost: ``4 * width * hidden * top_k`` FLOPs a real token; padding costs nothing, unlike in a dense block.
     """
 
-    def __init__(self, width: int, hidden: int, experts: int, top_k: int) -> None:
+    def __init__(self, width: int, hidden: int, experts: int, top_k: int, *, guided: bool = False) -> None:
         super().__init__()
         if not 1 <= top_k <= experts:
             raise ValueError(f"top_k is {top_k}, but there are {experts} experts")
-        self.experts, self.top_k = experts, top_k
+        self.experts, self.top_k, self.guided = experts, top_k, guided
         self.router = nn.Linear(width, experts, bias=False)
+        experts += 2 if guided else 0
         self.up = nn.Parameter(torch.empty(experts, hidden, width))
         self.up_bias = nn.Parameter(torch.zeros(experts, hidden))
         self.down = nn.Parameter(torch.zeros(experts, width, hidden))  # an identity block at the start
@@ -49,17 +53,25 @@ class ExpertFeedForward(nn.Module):
         self.down.copy_(down.weight.expand_as(self.down))
         self.down_bias.copy_(down.bias.expand_as(self.down_bias))
 
-    def forward(self, h: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, h: Tensor, mask: Tensor, guide: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Tokens through their experts.
 
         Args:
             h: ``[B, T, D]``.
             mask: ``[B, T]`` True at real tokens; the others come back as zeros.
+            guide: ``[B, T]`` 1 at tokens of the category, 2 at those of attributes, else 0; None: all 0.
 
         Returns:
             ``[B, T, D]``, and ``[B, 2, Z]``: means over a row's tokens of ``G`` and of the kept ``G~``, both with
             gradient; each sums to 1 (0 in a row without tokens).
         """
+        laid = torch.zeros_like(h)
+        if self.guided and guide is not None:
+            for kind in (1, 2):
+                own = mask & (guide == kind)
+                z = self.experts + kind - 1
+                laid = laid.masked_scatter(own.unsqueeze(-1), self._expert(z, h[own]))
+            mask = mask & (guide == 0)
         tokens = h[mask]
         exact = torch.promote_types(tokens.dtype, torch.float32)  # under bf16 two chances could tie
         chance = F.softmax(self.router(tokens), dim=-1, dtype=exact)
@@ -70,11 +82,14 @@ class ExpertFeedForward(nn.Module):
         for z in range(self.experts):
             rows, at = torch.nonzero(chosen == z, as_tuple=True)
             if len(rows):
-                own = F.gelu(F.linear(tokens[rows], self.up[z], self.up_bias[z]))
-                own = F.linear(own, self.down[z], self.down_bias[z])
+                own = self._expert(z, tokens[rows])
                 out = out.index_add(0, rows, own * share[rows, at, None].to(own.dtype))
-        laid = torch.zeros_like(h).masked_scatter(mask.unsqueeze(-1), out)
+        laid = laid.masked_scatter(mask.unsqueeze(-1), out)
         return laid, self._by_row(torch.stack((chance, kept), dim=1), mask)
+
+    def _expert(self, z: int, tokens: Tensor) -> Tensor:
+        hidden = F.gelu(F.linear(tokens, self.up[z], self.up_bias[z]))
+        return F.linear(hidden, self.down[z], self.down_bias[z])
 
     @staticmethod
     def _by_row(routed: Tensor, mask: Tensor) -> Tensor:

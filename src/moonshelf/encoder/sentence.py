@@ -27,6 +27,19 @@ MAX_CHARS = (
 )
 
 
+# A product's text may say which part of it is the category and which the attributes: between one of two marks and the
+# end mark. Tokens are those of the text without marks; what they belong to rides in the high bits of their ids.
+CATEGORY, ATTRIBUTES, END = "\x01", "\x02", "\x03"  # none of them counts as a space
+MARKED = {CATEGORY: 1, ATTRIBUTES: 2}
+_MARKS = str.maketrans("", "", CATEGORY + ATTRIBUTES + END)
+KIND_BIT = 20  # ids of the vocabulary lie below 2**20
+
+
+def unmarked(text: str) -> str:
+    """The text without marks."""
+    return text.translate(_MARKS)
+
+
 class Tokenizer:
     """SentencePiece ids of a text, with begin and end marks, cut at ``max_tokens``."""
 
@@ -42,12 +55,30 @@ class Tokenizer:
 
     def pieces(self, text: str, max_tokens: int) -> list[str]:
         """What the ids between the two marks stand for; "▁" begins a word."""
-        pieces: list[str] = self._pieces.encode(text[:MAX_CHARS], out_type=str, add_bos=False, add_eos=False)
+        pieces: list[str] = self._pieces.encode(
+            unmarked(text[:MAX_CHARS]), out_type=str, add_bos=False, add_eos=False
+        )
         return pieces[: max_tokens - 2]
+
+    def kinds(self, text: str, max_tokens: int) -> tuple[int, ...]:
+        """What each id belongs to: 1 the category, 2 the attributes, 0 anything else.
+
+        Tokens are counted up to either mark; where a token spans one, it goes to the side that it ends on.
+        """
+        text = text[:MAX_CHARS]
+        kinds = [0] * len(self.ids(text, max_tokens))
+        at = 0
+        while (found := next((i for i in range(at, len(text)) if text[i] in MARKED), None)) is not None:
+            at = text.find(END, found)
+            at = len(text) if at < 0 else at
+            ends = [len(self._ids(unmarked(text[:end]).rstrip(), MAX_CHARS)) - 1 for end in (found, at)]
+            for i in range(ends[0], min(ends[1], len(kinds) - 1)):
+                kinds[i] = MARKED[text[found]]
+        return tuple(kinds)
 
     def ids(self, text: str, max_tokens: int) -> tuple[int, ...]:
         """Token ids, at most ``max_tokens``; the end mark is kept when the text is cut."""
-        return self._ids(text[:MAX_CHARS], max_tokens)
+        return self._ids(unmarked(text[:MAX_CHARS]), max_tokens)
 
 
 @lru_cache(maxsize=1)
@@ -103,7 +134,8 @@ class SentenceEncoder(nn.Module):
         return self.from_rows(self.rows(ids), mask)
 
     def rows(self, ids: Tensor) -> Tensor:
-        """Rows of the token table ``[B, L, 512]``."""
+        """Rows of the token table ``[B, L, 512]``; what a token belongs to (``KIND_BIT``) is no part of its row."""
+        ids = ids & ((1 << KIND_BIT) - 1)
         block = ids % TABLE_BLOCKS
         return self.table[ids].float() * self.scale[block].unsqueeze(-1) + self.offset[block].unsqueeze(-1)
 

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from moonshelf.encoder.inputs import product_text
+from moonshelf.encoder.sentence import unmarked
 from moonshelf.errors import InputError
 from moonshelf.progress import Progress, say
 from moonshelf.shelf.shards import SHARD_ROWS, Shard, Unfinished, discard, recover
@@ -29,8 +30,9 @@ BOTH: tuple[Modality, ...] = ("image", "text")
 
 def product_request(product: Product, use: Sequence[Modality], max_images: int) -> Request:
     """What of a product is embedded; empty when it has none of the modalities in ``use``."""
-    text = product_text(product) if "text" in use else ""
-    return Request(text or None, product.image_ids[:max_images] if "image" in use else ())
+    text = product_text(product, marked=True) if "text" in use else ""
+    photos = product.image_ids[:max_images] if "image" in use else ()
+    return Request(unmarked(text) or None, photos, marked=text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,8 @@ class _Limits(Protocol):
     def max_images(self) -> int: ...
     @property
     def core(self) -> bool: ...
+    @property
+    def guided(self) -> bool: ...
 
 
 class Embedder(Protocol):
@@ -57,7 +59,7 @@ class Embedder(Protocol):
 
     @property
     def config(self) -> _Limits:
-        """At least ``max_images`` and ``core``."""
+        """At least ``max_images``, ``core`` and ``guided``."""
 
     def collate(self, items: Sequence[Item]) -> ProductBatch:
         """Items to tensors."""
@@ -68,10 +70,11 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One row to embed: a text, photos by id, or both."""
+    """One row to embed: a text, photos by id, or both; ``marked``: the text as guided experts read it."""
 
     text: str | None = None
     image_ids: tuple[str, ...] = ()
+    marked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +219,8 @@ def _compute(
             else:
                 pixels += outcome
         text = (request.text or "").strip() or None
+        if text and encoder.config.guided:
+            text = request.marked or text
         if text or pixels:
             positions.append(position)
             items.append(Item(text, tuple(pixels)))

@@ -75,7 +75,7 @@ class PairBatches:
             self.augmented = Augmented(Path(config.augmented), pairs.shops[0])
             stores.append(self.augmented.images)
         self._readers = {size: PhotoReader(stores, size, core=encoder.core) for size in sizes}
-        self._copies = 2 if encoder.core else 1
+        self._copies, self._guided = 2 if encoder.core else 1, encoder.guided
         self._take = min(config.pairs or len(pairs), len(pairs))
         self._epoch_batches = lru_cache(maxsize=2)(self._make_epoch)
         self.typed: TypedSampler | None = None
@@ -148,7 +148,10 @@ class PairBatches:
         """Texts (empty: none) and photo views to one batch."""
         present = [i for i, text in enumerate(texts) if text.strip()]
         packed = collate(
-            [Item(texts[i]) for i in present], max_tokens=self._max_tokens, size=self.config.view_size
+            [Item(texts[i]) for i in present],
+            max_tokens=self._max_tokens,
+            size=self.config.view_size,
+            guided=self._guided,
         )
         ids = torch.zeros(len(texts), packed.ids.shape[1], dtype=torch.int64)
         mask = torch.zeros_like(ids, dtype=torch.bool)
@@ -169,7 +172,7 @@ class PairBatches:
         for i, number in enumerate(products.tolist()):
             shop, product_id = self.pairs.products[number]
             product = self.pairs.shops[shop].product(product_id)
-            text = product_text(product)
+            text = product_text(product, marked=self._guided)
             photos = self.pairs.photos(number)[: self._max_images]
             photo = photos[int(pick[i] * len(photos))] if photos else None
             store = shop

@@ -40,7 +40,11 @@ def prior_vectors(pairs: SearchPairs, encoder: CompactEncoder, folder: Path) -> 
 
     queries = (item(shop, text, [image] if image else []) for shop, image, text in pairs.queries)
     products = (
-        item(shop, product_text(pairs.shops[shop].product(product_id)), pairs.photos(number)[:most])
+        item(
+            shop,
+            product_text(pairs.shops[shop].product(product_id), marked=c.guided),
+            pairs.photos(number)[:most],
+        )
         for number, (shop, product_id) in enumerate(pairs.products)
     )
     found = (

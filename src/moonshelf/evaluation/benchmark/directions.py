@@ -173,7 +173,8 @@ def _direction(
     gallery: list[Source] = []
     row: dict[str, int] = {}
     for item in items:
-        text = (rest_text(item) if titled else whole_text(item)) if against != "image" else ""
+        tell = rest_text if titled else whole_text
+        text = tell(item) if against != "image" else ""
         photo = item.image_ids[0] if item.image_ids and against != "text" else None
         lacking = (against != "image" and not text) or (against != "text" and photo is None)
         partly = (
@@ -182,7 +183,7 @@ def _direction(
         if lacking and not partly:
             continue
         row[item.product_id] = len(gallery)
-        gallery.append(Source(text or None, photo))
+        gallery.append(Source(text or None, photo, marked=tell(item, marked=True) if text else ""))
     alike: dict[object, list[int]] = {}
     for item in items:
         if item.product_id in row:

@@ -29,7 +29,10 @@ def of_encoder(encoder: CompactEncoder) -> Embed:
     look = partial(prepare_photo, size=encoder.image_size, core=encoder.config.core)
 
     def embed(shown: Sequence[Shown]) -> np.ndarray:
-        return encoder.encode([Item(s.text, look(s.image) if s.image is not None else ()) for s in shown])
+        guided = encoder.config.guided
+        texts = [s.marked or s.text if guided else s.text for s in shown]
+        photos = [look(s.image) if s.image is not None else () for s in shown]
+        return encoder.encode([Item(t, p) for t, p in zip(texts, photos, strict=True)])
 
     return embed
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from PIL import Image, ImageEnhance
@@ -19,12 +19,13 @@ from moonshelf.workspace import digest
 class Source:
     """One input: a text, a photo of the shop, or both. Equal sources are embedded once.
 
-    ``made``: the photo is seen through :func:`made_view`.
+    ``made``: the photo is seen through :func:`made_view`. ``marked``: the text as encoders with guided experts read it.
     """
 
     text: str | None = None
     photo: str | None = None
     made: bool = False
+    marked: str = field(default="", compare=False)
 
     @property
     def key(self) -> str:
@@ -46,7 +47,7 @@ def load(sources: Sequence[Source], shop: Shop) -> list[Shown]:
         if source.photo is not None:
             image = shop.images.decode(source.photo)
             image = made_view(image, source.photo) if source.made else image
-        out.append(Shown(source.text, image))
+        out.append(Shown(source.text, image, source.marked))
     return out
 
 
@@ -68,19 +69,11 @@ def made_view(image: Image.Image, name: str) -> Image.Image:
     return ImageEnhance.Color(image).enhance(rng.uniform(0.7, 1.3))
 
 
-def whole_text(product: Product) -> str:
+def whole_text(product: Product, *, marked: bool = False) -> str:
     """Everything that is written about a product."""
-    return product_text(product)
+    return product_text(product, marked=marked)
 
 
-def rest_text(product: Product) -> str:
+def rest_text(product: Product, *, marked: bool = False) -> str:
     """The same without the title: what stands against a query that is the title."""
-    return product_text(
-        Product(
-            product.product_id,
-            description=product.description,
-            category=product.category,
-            attributes=product.attributes,
-            brand=product.brand,
-        )
-    )
+    return product_text(replace(product, title=""), marked=marked)
