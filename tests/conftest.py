@@ -109,7 +109,7 @@ def shop_with(shop_folder: Path, tmp_path: Path) -> Callable[..., Path]:
     def write(**tables: pl.DataFrame | None) -> Path:
         raw = tmp_path / "raw"
         raw.mkdir()
-        for name in ("products", "images", "searches"):
+        for name in {"products": 0, "images": 0, "searches": 0, **tables}:
             frame = tables.get(name)
             if frame is not None:
                 frame.write_parquet(raw / f"{name}.parquet")
