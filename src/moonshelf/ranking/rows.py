@@ -1,0 +1,271 @@
+"""The rows that click models learn from: who saw or took what when, with what result.
+
+Two sources. *Impressions*: every shown product with its click, and the cart or purchase that followed it. *Acts*, where
+nothing says what was shown: each act is a positive, and products drawn by popularity are its negatives (made data, and
+named so). A row holds numbers alone; a user's past is a slice of the history, a product's vector a row of a matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from moonshelf.errors import InputError, TooLittleData
+from moonshelf.ranking.history import QUERY, History
+from moonshelf.shop.shop import Shop
+from moonshelf.shop.splits import CUTS
+from moonshelf.types import ACTIONS, Action
+
+DAY = 86_400_000_000  # microseconds
+FOLLOWS = 7 * DAY  # a cart or purchase counts for the impression that it follows within this time
+Part = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Columns of equal length N.
+
+    Attributes:
+        user: int32 number in the history, -1 for somebody whom it does not know.
+        item: int32 number of the product.
+        query: int32 number of the query in the history, -1 without one or with an unknown one.
+        time: int64 microseconds.
+        until: int64, where the user's past ends (``History.until``).
+        label: ``[N, 3]`` bool: click, cart, purchase.
+        position: int16 from 1, 0 where it is not known.
+        propensity: float32 probability that the logging policy showed this product there; NaN where it is not known.
+        page: int64, rows of one list shown (or of one positive with its negatives) share a number.
+        weight: float32 of the row in training.
+        made: whether negatives were drawn, not shown.
+        told: what was left out or mended, by reason.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    query: np.ndarray
+    time: np.ndarray
+    until: np.ndarray
+    label: np.ndarray
+    position: np.ndarray
+    propensity: np.ndarray
+    page: np.ndarray
+    weight: np.ndarray
+    made: bool = False
+    told: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+    def take(self, at: np.ndarray) -> Rows:
+        """Some of the rows, by number or mask."""
+        columns = {f.name: getattr(self, f.name)[at] for f in fields(self) if f.name not in ("made", "told")}
+        return Rows(**columns, made=self.made, told=self.told)
+
+    def clicked(self, action: Action = "click") -> np.ndarray:
+        """``[N]`` bool: one of the labels."""
+        found: np.ndarray = self.label[:, ACTIONS.index(action)]
+        return found
+
+
+def from_impressions(shop: Shop, history: History, *, follows: int = FOLLOWS) -> Rows:
+    """Every impression, in order of time.
+
+    A cart or purchase of the user and product counts for the last impression before it, within ``follows``; acts before
+    any impression of theirs count for none. Impressions without a time come first and have no past.
+
+    Raises:
+        TooLittleData: there are no impressions, or none (or all) of them were clicked.
+    """
+    frame = shop.impressions
+    if frame is None or not len(frame):
+        raise TooLittleData(
+            "there are no impressions", where=shop.name, mend="add the table impressions, or learn from acts"
+        )
+    if frame["clicked"].n_unique() < 2:
+        raise TooLittleData(
+            f"all {len(frame):,} impressions have the same label",
+            where=shop.name,
+            mend="add what was clicked and what was not",
+        )
+    told: dict[str, int] = {}
+    before = len(frame)
+    frame = frame.unique(maintain_order=True)
+    told["twice"] = before - len(frame)
+    frame = frame.with_columns(pl.col("time").dt.epoch("us").fill_null(0))
+    told["without a time"] = int((frame["time"] == 0).sum())
+    told["without a user"] = int(frame["user_id"].null_count())
+    frame = frame.with_row_index("seen").sort("time", "seen")
+    item = _numbers(frame["product_id"], history.items)
+    user = _numbers(frame["user_id"], history.users)
+    query = _numbers(frame["query_text"].str.strip_chars(), history.queries)
+    time = frame["time"].to_numpy().astype(np.int64)
+    page = frame.select(pl.coalesce("query_id", pl.format("row {}", "seen"))).to_series()
+    label = np.zeros((len(frame), len(ACTIONS)), dtype=bool)
+    label[:, 0] = frame["clicked"].to_numpy() > 0
+    for kind in (1, 2):
+        rows, early = _followed(history, user, item, time, kind, follows)
+        label[rows, kind] = True
+        told[f"{ACTIONS[kind]} before any impression of it"] = early
+    n = len(frame)
+    return Rows(
+        user, item, query, time, history.until(user, time), label,
+        frame["position"].fill_null(0).to_numpy().astype(np.int16),
+        frame["propensity"].cast(pl.Float32).fill_null(float("nan")).to_numpy(),
+        page.rank("dense").to_numpy().astype(np.int64), np.ones(n, dtype=np.float32),
+        told={reason: count for reason, count in told.items() if count},
+    )  # fmt: skip
+
+
+def _numbers(values: pl.Series, ids: Sequence[str]) -> np.ndarray:
+    place = pl.DataFrame({"id": ids}, schema={"id": pl.String}).with_row_index("number")
+    found = pl.DataFrame({"id": values}).join(place, on="id", how="left", maintain_order="left")["number"]
+    return found.cast(pl.Int32).fill_null(-1).to_numpy()
+
+
+def _followed(
+    history: History, user: np.ndarray, item: np.ndarray, time: np.ndarray, kind: int, follows: int
+) -> tuple[np.ndarray, int]:
+    """Rows whose product the user went on to act on, and how many acts came before every impression of theirs."""
+    at = np.flatnonzero(history.kind == kind)
+    acts = pl.DataFrame(
+        {
+            "user": (np.searchsorted(history.start, at, side="right") - 1).astype(np.int32),
+            "item": history.what[at],
+            "time": history.time[at],
+        }
+    ).sort("time")
+    shown = pl.DataFrame({"user": user, "item": item, "time": time, "row": np.arange(len(user))}).filter(
+        (pl.col("user") >= 0) & (pl.col("time") > 0)
+    )
+    met = acts.join_asof(
+        shown.sort("time"), on="time", by=["user", "item"], tolerance=follows, check_sortedness=False
+    )
+    pairs = shown.select("user", "item", pl.col("time").min().over("user", "item").alias("first")).unique()
+    early = acts.join(pairs, on=["user", "item"]).filter(pl.col("time") < pl.col("first"))
+    return met["row"].drop_nulls().unique().to_numpy(), len(early)
+
+
+def from_acts(
+    history: History,
+    *,
+    actions: Sequence[Action] = ACTIONS,
+    negatives: int = 4,
+    seed: int = 0,
+    since: int | None = None,
+    popular_before: int | None = None,
+) -> Rows:
+    """A positive for each act of a user, with ``negatives`` products drawn by popularity. Made data.
+
+    A product is drawn with the share of the acts that it has (of the acts before ``popular_before``, where given:
+    what is popular later is not known then), never one that the user ever acted on. ``page`` is the positive's number.
+
+    Args:
+        actions: acts that count as positives; a purchase is no click, so name what is learned.
+        since: positives from this moment on, in microseconds.
+        popular_before: see above.
+
+    Raises:
+        TooLittleData: no such acts, or they are all of one product.
+    """
+    kinds = [ACTIONS.index(action) for action in actions]
+    acts = history.kind != QUERY
+    wanted = np.isin(history.kind, kinds)
+    if since is not None:
+        wanted &= history.time >= since
+    at = np.flatnonzero(wanted)
+    counted = acts if popular_before is None else acts & (history.time < popular_before)
+    popularity = np.bincount(history.what[counted], minlength=len(history.items)).astype(np.float64)
+    if not len(at) or (popularity > 0).sum() < 2:
+        raise TooLittleData(
+            f"{len(at)} acts of {', '.join(actions)}, {int((popularity > 0).sum())} products to draw from",
+            mend="add events",
+        )
+    user = np.searchsorted(history.start, at, side="right").astype(np.int32) - 1
+    taken = np.unique(_users(history)[acts].astype(np.int64) * len(history.items) + history.what[acts])
+    rng = np.random.default_rng(seed)
+    cumulative = np.cumsum(popularity) / popularity.sum()
+    drawn = np.full((len(at), negatives), -1, dtype=np.int64)
+    for _ in range(50):  # those that the user knows, or that were drawn for this positive already, once more
+        missing = np.argwhere(drawn < 0)
+        if not len(missing):
+            break
+        guess = np.minimum(
+            np.searchsorted(cumulative, rng.random(len(missing)), side="right"), len(popularity) - 1
+        )
+        key = user[missing[:, 0]].astype(np.int64) * len(history.items) + guess
+        place = np.minimum(np.searchsorted(taken, key), len(taken) - 1)
+        again = (drawn[missing[:, 0]] == guess[:, None]).any(1) | (taken[place] == key)
+        kept = missing[~again]
+        drawn[kept[:, 0], kept[:, 1]] = guess[~again]
+        drawn = _once(drawn)
+    item = np.concatenate((history.what[at][:, None], drawn), axis=1)
+    there = item >= 0
+    n = item.shape[1]
+    label = np.zeros((*item.shape, len(ACTIONS)), dtype=bool)
+    label[np.arange(len(at)), 0, history.kind[at]] = True
+    time = np.repeat(history.time[at], n).reshape(item.shape)
+    flat = there.ravel()
+    users = np.repeat(user, n)[flat]
+    times = time.ravel()[flat].astype(np.int64)
+    total = int(flat.sum())
+    lacking = int((~there).sum())
+    return Rows(
+        users, item.ravel()[flat].astype(np.int32), np.full(total, -1, dtype=np.int32), times,
+        history.until(users, times), label.reshape(-1, len(ACTIONS))[flat],
+        np.zeros(total, dtype=np.int16), np.full(total, np.nan, dtype=np.float32),
+        np.repeat(np.arange(len(at), dtype=np.int64), n)[flat], np.ones(total, dtype=np.float32),
+        made=True, told={"negatives that could not be drawn": lacking} if lacking else {},
+    )  # fmt: skip
+
+
+def _users(history: History) -> np.ndarray:
+    return np.repeat(np.arange(len(history.users), dtype=np.int32), np.diff(history.start))
+
+
+def _once(drawn: np.ndarray) -> np.ndarray:
+    """The first of equal products in a row stays, the others are drawn again (-1)."""
+    for column in range(1, drawn.shape[1]):
+        same = (drawn[:, :column] == drawn[:, column : column + 1]).any(1) & (drawn[:, column] >= 0)
+        drawn[same, column] = -1
+    return drawn
+
+
+def split_by_time(
+    rows: Rows, *, cuts: tuple[float, float] = CUTS, at: tuple[datetime, datetime] | None = None
+) -> dict[Part, Rows]:
+    """Train, val and test by one cut in time for all users; rows of one page stay together.
+
+    Args:
+        cuts: shares of the pages at which val and test begin, by the first time of each.
+        at: or the moments themselves.
+
+    Raises:
+        TooLittleData: a part would be empty.
+    """
+    order, where = np.unique(rows.page, return_inverse=True)
+    first = np.full(len(order), np.iinfo(np.int64).max)
+    np.minimum.at(first, where, rows.time)
+    if at is None:
+        ranked = np.sort(first)
+        moments = [int(ranked[min(int(cut * len(ranked)), len(ranked) - 1)]) for cut in cuts]
+    else:
+        moments = [int(moment.timestamp() * 1_000_000) for moment in at]
+    if moments[0] > moments[1]:
+        raise InputError("val must begin before test", mend="give the two moments in order")
+    part = np.searchsorted(np.array(moments), first[where], side="right")
+    found: dict[Part, Rows] = {
+        "train": rows.take(part == 0),
+        "val": rows.take(part == 1),
+        "test": rows.take(part == 2),
+    }
+    for name, own in found.items():
+        if not len(own):
+            raise TooLittleData(
+                f"no rows are left for {name} by cuts in time", mend="add rows of other times"
+            )
+    return found
