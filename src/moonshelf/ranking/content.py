@@ -1,0 +1,123 @@
+"""Product and query vectors at training time: looked up a batch at a time, not copied into rows (MOON 2511.11305, 1.7).
+
+Rows and histories hold numbers; the vectors behind them lie in one memory-mapped shelf of one encoder version, so that
+new vectors need no new rows, and memory grows with what a batch touches, not with the catalogue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from moonshelf.encoder import CompactEncoder
+from moonshelf.errors import InputError
+from moonshelf.ranking.history import History
+from moonshelf.shelf import Shelf
+from moonshelf.shelf.queries import embed_matrix
+from moonshelf.shelf.stream import Request
+from moonshelf.shop.shop import Shop
+from moonshelf.workspace import atomic_folder, digest, read_manifest, write_manifest
+
+STAGE = "query vectors"
+PHOTO = "photo:"
+
+
+class Content:
+    """The vectors of everything that a history names: products, then queries.
+
+    Args:
+        shelf: of the products.
+        history: whose numbers are looked up.
+        queries: ``[len(history.queries), D]`` unit rows, zero where there is no vector; None: queries have none.
+        expect: version of the encoder that vectors must be of, such as the one that a model was trained with.
+
+    Raises:
+        InputError: the shelf or the queries are of another encoder version or width; both versions are named.
+    """
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        history: History,
+        queries: np.ndarray | None = None,
+        *,
+        expect: str | None = None,
+    ) -> None:
+        if expect is not None and shelf.encoder_version != expect:
+            raise InputError(
+                f"these vectors are of encoder {shelf.encoder_version}, the model was trained with {expect}",
+                where=str(shelf.path),
+                mend="embed the shop with that encoder, or train the model again",
+            )
+        if queries is not None and queries.shape != (len(history.queries), shelf.dim):
+            raise InputError(
+                f"the queries' vectors are {queries.shape}, not {(len(history.queries), shelf.dim)}",
+                mend="make them again with the encoder of the shelf",
+            )
+        self.shelf, self.version, self.dim = shelf, shelf.encoder_version, shelf.dim
+        row = {product_id: i for i, product_id in enumerate(shelf.product_ids)}
+        self._row = np.array([row.get(item, -1) for item in history.items], dtype=np.int64)
+        self._queries = queries
+        self._items = len(history.items)
+
+    @property
+    def covered(self) -> float:
+        """Share of the products that have a vector."""
+        return float((self._row >= 0).mean()) if len(self._row) else 0.0
+
+    def fetch(self, what: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Vectors of entries.
+
+        Args:
+            what: ``[n]`` numbers of products and queries as in ``History.what``; -1: nothing.
+
+        Returns:
+            ``[n, dim]`` float32, zeros where there is no vector, and ``[n]`` bool which there are.
+
+        Cost: reads the pages of these rows alone; ask for distinct numbers.
+        """
+        out = np.zeros((len(what), self.dim), dtype=np.float32)
+        item = (what >= 0) & (what < self._items)
+        rows = np.where(item, self._row[np.where(item, what, 0)], -1)
+        at = np.flatnonzero(rows >= 0)
+        order = at[np.argsort(rows[at], kind="stable")]  # pages in the order in which they lie
+        out[order] = self.shelf.take(rows[order])
+        if self._queries is not None:
+            asks = np.flatnonzero(what >= self._items)
+            out[asks] = self._queries[what[asks] - self._items]
+        return out, np.asarray(out.any(axis=1))
+
+
+def query_vectors(
+    history: History, encoder: CompactEncoder, shop: Shop, folder: Path, dim: int
+) -> np.ndarray:
+    """Vectors of all queries of a history, kept in a folder for this encoder and these queries.
+
+    Photos that cannot be read have none (zeros).
+
+    Returns:
+        ``[len(history.queries), dim]`` float32, a memory map.
+    """
+    key = digest([encoder.version, dim, list(history.queries), shop.fingerprint])
+    manifest = read_manifest(folder)
+    if manifest is None or manifest.get("stage") != STAGE or manifest["inputs"].get("key") != key:
+        requests = [
+            Request(None, (name.removeprefix(PHOTO),)) if name.startswith(PHOTO) else Request(name)
+            for name in history.queries
+        ]
+        rows, _ = embed_matrix(requests, encoder, shop.images, dim=dim, label="query vectors")
+        with atomic_folder(folder) as out:
+            np.save(out / "queries.npy", rows)
+            write_manifest(out, stage=STAGE, inputs={"key": key, "encoder": encoder.version})
+    found: np.ndarray = np.load(folder / "queries.npy", mmap_mode="r")
+    return found
+
+
+def distinct(*numbers: np.ndarray) -> tuple[np.ndarray, Sequence[np.ndarray]]:
+    """The distinct numbers of several arrays, and each array as places among them: what one ``fetch`` serves."""
+    flat = np.concatenate([n.ravel() for n in numbers])
+    values, place = np.unique(flat, return_inverse=True)
+    ends = np.cumsum([n.size for n in numbers])[:-1]
+    return values, [part.reshape(n.shape) for part, n in zip(np.split(place, ends), numbers, strict=True)]
