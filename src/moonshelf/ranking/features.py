@@ -1,0 +1,139 @@
+"""What is known of a product, a user and a row beside their ids: small whole numbers for embedding tables.
+
+Number 0 is always "unknown". Columns with more values than a table holds are hashed into it; how many of them share a
+place with others is told. What counts acts or days does so as of the row's own moment.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from moonshelf.ranking.history import History
+from moonshelf.ranking.rows import DAY, Rows
+from moonshelf.shop.shop import Shop
+
+PRICES = 20  # buckets of equally many products
+AGES = (1, 3, 7, 14, 30, 60, 120, 365)  # days since a product came; bucket edges
+FAMES = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # acts on a product before the row; bucket edges
+POSITIONS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of numbers in ``0 .. size - 1``.
+
+    Attributes:
+        name: ``item.category``, ``user.age`` and so on.
+        size: of its embedding table.
+        values: one a product or user.
+        collisions: share of the distinct values that share their number with another; 0 unless hashed.
+    """
+
+    name: str
+    size: int
+    values: np.ndarray
+    collisions: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Columns of products ``[P]`` and of users ``[U]``; rows look theirs up by number."""
+
+    item: tuple[Column, ...]
+    user: tuple[Column, ...]
+
+    def told(self) -> dict[str, float]:
+        """Collisions of every hashed column."""
+        return {c.name: c.collisions for c in (*self.item, *self.user) if c.collisions}
+
+
+def build_features(shop: Shop, history: History, *, buckets: int = 100_000) -> Features:
+    """Category at every level, brand and price of products; every column of the table users.
+
+    Args:
+        buckets: largest table; columns with more values are hashed into it.
+    """
+    assert shop.products is not None
+    products = shop.products
+    paths = [path.split(" > ") if path else [] for path in products["category"].fill_null("")]
+    deepest = max((len(p) for p in paths), default=0)
+    item = [
+        _column(
+            f"item.category{level + 1}",
+            [" > ".join(p[: level + 1]) if len(p) > level else None for p in paths],
+            buckets,
+        )
+        for level in range(min(deepest, 4))
+    ]
+    item.append(_column("item.brand", products["brand"].to_list(), buckets))
+    item.append(_quantiles("item.price", products["price"].to_numpy(), PRICES))
+    user: list[Column] = []
+    if shop.users is not None:
+        place = pl.DataFrame({"user_id": history.users}, schema={"user_id": pl.String})
+        known = place.join(
+            shop.users.unique("user_id", keep="first"), on="user_id", how="left", maintain_order="left"
+        )
+        for name in known.columns[1:]:
+            series = known[name]
+            if series.dtype.is_numeric():
+                user.append(_quantiles(f"user.{name}", series.cast(pl.Float64).to_numpy(), PRICES))
+            elif series.dtype == pl.String:
+                user.append(_column(f"user.{name}", series.to_list(), buckets))
+    told = [tuple(c for c in own if (c.values != c.values[:1]).any()) for own in (item, user)]
+    return Features(*told)  # of one value alone nothing can be learned
+
+
+def _column(name: str, values: Sequence[str | None], buckets: int) -> Column:
+    known = sorted({value for value in values if value})
+    if len(known) < buckets:
+        number: Mapping[str, int] = {value: i + 1 for i, value in enumerate(known)}
+        size, collisions = len(known) + 1, 0.0
+    else:
+        number = {value: 1 + zlib.crc32(value.encode()) % (buckets - 1) for value in known}
+        counts = np.bincount(list(number.values()), minlength=buckets)
+        size, collisions = buckets, float(counts[counts > 1].sum() / len(known))
+    found = np.array([number[value] if value else 0 for value in values], dtype=np.int32)
+    return Column(name, size, found, collisions)
+
+
+def _quantiles(name: str, values: np.ndarray, buckets: int) -> Column:
+    """Bucket 0 is for what is missing or no number."""
+    values = np.asarray(values, dtype=np.float64)
+    there = np.isfinite(values)
+    if not there.any():
+        return Column(name, 1, np.zeros(len(values), dtype=np.int32))
+    edges = np.unique(np.quantile(values[there], np.linspace(0, 1, buckets + 1)[1:-1]))
+    number = np.where(there, 1 + np.searchsorted(edges, np.where(there, values, 0), side="right"), 0)
+    return Column(name, len(edges) + 2, number.astype(np.int32))
+
+
+def fame(history: History, rows: Rows) -> np.ndarray:
+    """``[N]`` int32 bucket of how many acts a row's product had had by then, of any user: 1 to ``len(FAMES)``.
+
+    As of the row's own moment: counting all of them would tell the future.
+    """
+    acts = history.kind < 3
+    what, time = history.what[acts], history.time[acts]
+    order = np.lexsort((time, what))
+    what, time = what[order], time[order]
+    begin, end = np.searchsorted(what, rows.item), np.searchsorted(what, rows.item, side="right")
+    low, high = begin.copy(), end
+    while (open_ := low < high).any():
+        middle = (low + high) // 2
+        earlier = open_ & (time[np.minimum(middle, max(len(time) - 1, 0))] < rows.time)
+        low, high = np.where(earlier, middle + 1, low), np.where(open_ & ~earlier, middle, high)
+    return np.searchsorted(np.array(FAMES), low - begin, side="right").astype(np.int32)
+
+
+def age(shop: Shop, rows: Rows) -> np.ndarray:
+    """``[N]`` int32 bucket of how many days a row's product had been there, 0 where it is not known."""
+    assert shop.products is not None
+    came = shop.products["created_at"].dt.epoch("us").fill_null(-1).to_numpy()[rows.item]
+    days = (rows.time - came) / DAY
+    known = (came >= 0) & (rows.time > 0) & (days >= 0)
+    return np.where(known, 1 + np.searchsorted(np.array(AGES), days, side="right"), 0).astype(np.int32)
