@@ -1,0 +1,177 @@
+"""The click model: embeddings, one interest model, feature crossing, a shared bottom with a head a label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from moonshelf.errors import InputError
+from moonshelf.ranking.batches import ClickBatch
+from moonshelf.ranking.models.cube import Cube, CubeConfig
+from moonshelf.ranking.models.din import Din, MeanPast, TargetAttention
+from moonshelf.ranking.models.muse import Muse
+from moonshelf.ranking.models.parts import Interest, Seen, started, tower
+from moonshelf.ranking.models.sim import Sim
+from moonshelf.ranking.tables import RowTable
+from moonshelf.types import ACTIONS, Action
+
+InterestName = Literal[
+    "none", "mean", "din", "target-attention", "sim-hard", "sim-soft", "sim-content", "muse", "cube"
+]
+Mode = Literal["id", "content", "both"]
+NEEDS_CONTENT = ("sim-content", "muse", "cube")
+STD = 1e-4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClickConfig:
+    """A click model.
+
+    Attributes:
+        interest: what reads the past.
+        mode: ``id``: ids and features; ``content``: features and content vectors, no id is known; ``both``.
+        width: numbers of an id or feature embedding.
+        hidden: of the shared bottom.
+        cross: layers of DCN-v2 (Wang et al. 2021) beside it.
+        labels: heads.
+        dropout: in the bottom.
+        unknown: share of the ids of a batch that are shown as unknown in training, so that the unknown is learned.
+        longest: entries of a past.
+        cube: of the interest ``cube``.
+    """
+
+    interest: InterestName = "cube"
+    mode: Mode = "both"
+    width: int = 16
+    hidden: tuple[int, ...] = (256, 128, 64)
+    cross: int = 0
+    labels: tuple[Action, ...] = ("click",)
+    dropout: float = 0.0
+    unknown: float = 0.05
+    longest: int = 50
+    cube: CubeConfig = field(default_factory=CubeConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Of what a model embeds: products and queries, users, feature columns; D of content vectors (0: none)."""
+
+    things: int
+    users: int
+    item: tuple[int, ...] = ()
+    user: tuple[int, ...] = ()
+    row: tuple[int, ...] = ()
+    dim: int = 0
+
+
+class ClickModel(nn.Module):
+    """``forward(batch) -> [B, labels]`` logits.
+
+    Raises:
+        InputError: the interest, or the mode, needs content vectors and there are none.
+    """
+
+    def __init__(self, config: ClickConfig, sizes: Sizes, seed: int = 0) -> None:
+        super().__init__()
+        if not sizes.dim and (config.interest in NEEDS_CONTENT or config.mode != "id"):
+            raise InputError(
+                f"interest {config.interest} in mode {config.mode} reads content vectors, and there are none",
+                mend="give a shelf, or take --set ranking.mode=id with an interest such as din",
+            )
+        self.config, self.sizes = config, sizes
+        generator = torch.Generator().manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            w = config.width
+            self.things = RowTable(1 + sizes.things, w, STD, generator)
+            self.users = RowTable(1 + sizes.users, w, STD, generator)
+            self.item_columns, self.user_columns, self.row_columns = (
+                nn.ModuleList(_embedding(n, w) for n in columns)
+                for columns in (sizes.item, sizes.user, sizes.row)
+            )
+            k = w * (1 + len(sizes.item))
+            made = _interests(config, k, sizes.dim).get(config.interest)
+            self.interest: Interest | None = made() if made is not None else None
+            inputs = 2 * k + w * (1 + len(sizes.user) + len(sizes.row))
+            inputs += self.interest.width if self.interest is not None else 0
+            self.content: nn.Linear | None = None
+            if config.mode != "id" and config.interest != "cube":  # CUBE brings the target's vector itself
+                self.content = nn.Linear(sizes.dim, w, bias=False)
+                started(self.content)
+                inputs += w + 1
+            self.crosses = nn.ModuleList(nn.Linear(inputs, inputs) for _ in range(config.cross))
+            self.bottom = tower(inputs, config.hidden[:-1], config.hidden[-1], config.dropout)
+            self.heads = nn.Linear(config.hidden[-1] + (inputs if config.cross else 0), len(config.labels))
+            started(self.heads)
+
+    def tables(self) -> tuple[RowTable, ...]:
+        """Tables whose rows move on their own; everything else is in ``parameters()``."""
+        return (self.things, self.users)
+
+    def forward(self, batch: ClickBatch, generator: torch.Generator | None = None) -> Tensor:
+        """Logits ``[B, labels]``; ``generator`` draws which ids are hidden, and None hides none."""
+        every = torch.cat(
+            (self._ids(batch, generator), *_looked_up(self.item_columns, batch.item_columns)), dim=1
+        )
+        seen = Seen(every, batch.vectors, batch)
+        users, of = torch.unique(batch.user, return_inverse=True)
+        known = self.users(users)[of]
+        if self.config.mode == "content":
+            known = torch.zeros_like(known)
+        user = torch.cat((known, *_looked_up(self.user_columns, batch.user_columns)), dim=1)
+        parts = [
+            user[batch.context], seen.target, every[batch.asked], *_looked_up(self.row_columns, batch.row_columns)
+        ]  # fmt: skip
+        if self.interest is not None:
+            parts.append(self.interest(seen))
+        if self.content is not None:
+            target, asked = batch.vectors[batch.target], batch.vectors[batch.asked]
+            parts += [self.content(target), (target * asked).sum(1, keepdim=True)]
+        x = torch.cat(parts, dim=1)
+        deep = torch.relu(self.bottom(x))
+        crossed = x
+        for layer in self.crosses:
+            crossed = x * layer(crossed) + crossed
+        logits: Tensor = self.heads(torch.cat((deep, crossed), dim=1) if len(self.crosses) else deep)
+        return logits
+
+    def _ids(self, batch: ClickBatch, generator: torch.Generator | None) -> Tensor:
+        rows: Tensor = self.things(batch.ids)
+        if self.config.mode == "content":
+            return torch.zeros_like(rows)
+        if self.training and generator is not None and self.config.unknown:
+            hidden = torch.rand(len(rows), generator=generator).to(rows.device) < self.config.unknown
+            rows = torch.where(hidden.unsqueeze(1), rows[:1], rows)  # place 0 is the unknown one
+        return rows
+
+    def targets(self, batch: ClickBatch) -> Tensor:
+        """``[B, labels]`` float32."""
+        return batch.label[:, [ACTIONS.index(name) for name in self.config.labels]]
+
+
+def _interests(config: ClickConfig, k: int, dim: int) -> dict[str, Callable[[], Interest]]:
+    return {
+        "mean": lambda: MeanPast(k),
+        "din": lambda: Din(k),
+        "target-attention": lambda: TargetAttention(k),
+        "sim-hard": lambda: Sim(k, "hard"),
+        "sim-soft": lambda: Sim(k, "soft"),
+        "sim-content": lambda: Sim(k, "content"),
+        "muse": lambda: Muse(k),
+        "cube": lambda: Cube(k, dim, config.longest, config.cube),
+    }
+
+
+def _embedding(size: int, width: int) -> nn.Embedding:
+    made = nn.Embedding(size, width)
+    nn.init.normal_(made.weight, std=STD)
+    return made
+
+
+def _looked_up(tables: nn.ModuleList, columns: Tensor) -> Iterator[Tensor]:
+    for at, table in enumerate(tables):
+        yield table(columns[:, at])
