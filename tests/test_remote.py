@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from PIL import Image
 
 from moonshelf.errors import InputError
-from moonshelf.remote import BudgetSpent, Endpoint, EndpointConfig, Refused
+from moonshelf.remote import SUSPICIOUS, BudgetSpent, Endpoint, EndpointConfig, Refused
 
 openai = pytest.importorskip("openai")
 RED = Image.new("RGB", (1200, 600), (210, 30, 30))
@@ -62,19 +63,69 @@ def test_what_fails_once_is_tried_again(config: EndpointConfig, tmp_path: Path, 
 
 def test_what_keeps_failing_is_said_and_nothing_is_kept(config: EndpointConfig, tmp_path: Path) -> None:
     hasty = Endpoint(replace(config, retries=0), tmp_path / "answers")
-    with pytest.raises(InputError, match=r"failed 1 times, the last time with 500 .*run it again later"):
+    with pytest.raises(InputError, match=r"the endpoint failed with 500, 1 times .*run it again later"):
         hasty.chat("", facts("broken shirt"))
     assert not list(tmp_path.glob("answers/*/*"))
 
 
 def test_one_question_can_be_refused(config: EndpointConfig, tmp_path: Path) -> None:
     endpoint = Endpoint(config, tmp_path / "answers")
-    with pytest.raises(Refused, match="refuses it"):
+    with pytest.raises(Refused, match=r"refuses it \(400\): filtered"):
         endpoint.chat("", facts("forbidden shirt"))
-    with pytest.raises(Refused, match="empty answer"):
-        endpoint.chat("", facts("silent shirt"))
-    assert not list(tmp_path.glob("answers/*/*"))
+    assert not list(
+        tmp_path.glob("answers/*/*")
+    )  # as nothing was answered yet, it may be the request that is wrong
     assert endpoint.chat("", facts("shirt"))
+    for title, why in (("forbidden shirt", "refuses it"), ("silent shirt", "empty answer")):
+        calls = endpoint.calls
+        for _ in range(2):  # the second time it is known
+            with pytest.raises(Refused, match=why):
+                endpoint.chat("", facts(title))
+        assert endpoint.calls == calls + 1
+
+
+def test_an_endpoint_that_answers_nothing_is_said_before_all_is_asked(
+    config: EndpointConfig, tmp_path: Path
+) -> None:
+    endpoint = Endpoint(config, tmp_path / "answers")
+    for i in range(SUSPICIOUS - 1):
+        with pytest.raises(Refused):
+            endpoint.chat("", facts(f"forbidden {i}"))
+    with pytest.raises(InputError, match=r"answered none of the first 5 calls, .*filtered"):
+        endpoint.chat("", facts("forbidden"))
+    assert not list(tmp_path.glob("answers/*/*"))
+
+
+def test_one_question_of_many_threads_is_asked_once(config: EndpointConfig, tmp_path: Path) -> None:
+    endpoint = Endpoint(config, tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda _: endpoint.edit(RED, "before a wall"), range(24)))
+    assert len(set(made)) == 1 and endpoint.calls == 1 and stats(config.url)["calls"] == 1
+
+
+def test_another_address_is_another_model(
+    config: EndpointConfig, openai_like: Callable[..., str], tmp_path: Path
+) -> None:
+    one = Endpoint(config, tmp_path)
+    other = Endpoint(replace(config, url=openai_like()), tmp_path)
+    one.chat("", facts("shirt"))
+    other.chat("", facts("shirt"))
+    assert one.calls == other.calls == 1
+
+
+def test_what_is_no_openai_answer_is_said(config: EndpointConfig, tmp_path: Path) -> None:
+    page = Endpoint(replace(config, url=config.url.removesuffix("/v1") + "/page"), tmp_path)
+    with pytest.raises(InputError, match="no answer of the OpenAI kind"):
+        page.chat("", facts("shirt"))
+
+
+def test_keys_go_to_nobody_who_was_not_named(
+    openai_like: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-openai")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nobody there: what goes through it fails
+    url = openai_like("none")  # it wants the key that a client without one sends
+    assert Endpoint(EndpointConfig(url=url, model="tiny-writer"), tmp_path).chat("", facts("shirt"))
 
 
 def test_pictures_come_back_and_links_are_not_followed(config: EndpointConfig, tmp_path: Path) -> None:
@@ -113,6 +164,7 @@ def test_keys_are_sent_and_never_shown(
     [
         ("127.0.0.1:8000/v1", "no address"),
         ("file:///etc", "no address"),
+        ("http://[::1/v1", "no address"),
         ("https://me:pass@host/v1", "holds a password"),
         ("http://models.example/v1", "would travel readable"),
     ],
@@ -120,9 +172,9 @@ def test_keys_are_sent_and_never_shown(
 def test_addresses_that_cannot_be_right(
     url: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-1")
+    monkeypatch.setenv("SOME_KEY", "sk-1")
     with pytest.raises(InputError, match=said) as error:
-        Endpoint(EndpointConfig(url=url, model="m"), tmp_path)
+        Endpoint(EndpointConfig(url=url, model="m", key_variable="SOME_KEY"), tmp_path)
     assert "pass@" not in str(error.value)
 
 

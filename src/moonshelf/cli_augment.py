@@ -35,12 +35,13 @@ def augment_options(p: argparse.ArgumentParser) -> None:
     p.add_argument("--at-a-time", type=int, default=8, metavar="N", help="products asked about at once (8)")
     p.add_argument("--budget", type=int, default=0, metavar="N", help="calls at most, of each endpoint")
     p.add_argument("--answers", metavar="DIR", help="where answers are kept, to be paid for once")
-    p.add_argument(
-        "--key-variable",
-        default="OPENAI_API_KEY",
-        metavar="NAME",
-        help="environment variable that holds the key (default: OPENAI_API_KEY)",
-    )
+    for what in ("chat", "edit"):
+        p.add_argument(
+            f"--{what}-key-variable",
+            default="",
+            metavar="NAME",
+            help="environment variable with its key (default: OPENAI_API_KEY for api.openai.com, none for others)",
+        )
 
 
 def augment_verb(a: argparse.Namespace) -> int:
@@ -61,7 +62,9 @@ def augment_verb(a: argparse.Namespace) -> int:
         if url is not None:
             from moonshelf.remote import Endpoint, EndpointConfig
 
-            config = EndpointConfig(url=url, model=model, key_variable=a.key_variable, budget=a.budget)
+            config = EndpointConfig(
+                url=url, model=model, key_variable=getattr(a, f"{what}_key_variable"), budget=a.budget
+            )
             asked[what] = Endpoint(config, Path(a.answers) if a.answers else cache_home() / "answers")
     shop = open_shop(a.shop, fetch=a.fetch)
     encoder = None if a.unchecked else load_encoder(a.encoder, device())

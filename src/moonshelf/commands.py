@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -161,6 +162,10 @@ def run(
         }
         draw_matches(work, shop, seen, asked, each=config.evaluation.heatmaps)
         pipeline.stopwatch(timings, "heatmaps", begun)
+    else:
+        shutil.rmtree(
+            work / "heatmaps", ignore_errors=True
+        )  # those of an earlier run would pass for this one's
 
     begun = time.monotonic()
     settings = {**as_dict(config), "hash": config_hash(config), "torch_threads": torch.get_num_threads()}

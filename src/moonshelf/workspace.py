@@ -15,6 +15,7 @@ import os
 import platform
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -135,7 +136,8 @@ def atomic_write(path: Path, data: bytes) -> None:
     Raises:
         InputError: the disk is full.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # threads of one process may write the same file, too
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.partial")
     try:
         with temporary.open("wb") as handle:
             handle.write(data)

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from torch.nn import functional as F
 
 from moonshelf.encoder import (
     CompactEncoder,
@@ -70,20 +71,25 @@ def test_of_a_photo_of_nothing_little_is_cut_away() -> None:
 
 def test_heat_equals_its_formula() -> None:
     finder = core_finder()
-    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 255, (2, 3, 64, 64), dtype=np.uint8))
+    pixels = torch.stack(
+        [torch.from_numpy(prepare_photo(scene(*at), 96, core=False)[0]) for at in ((20, 20), (250, 150))]
+    )
     grid = finder.trunk((pixels.float() - 127) / 128)
     chance = finder.classify(grid.mean((2, 3))).softmax(1)
-    want = torch.stack([
-        (g * sum(p * w for p, w in zip(c, finder.classify.weight, strict=True))[:, None, None]).sum(0).relu()
-        for g, c in zip(grid, chance, strict=True)
-    ])  # fmt: skip
+    grey = (pixels.float().mean(1) / 255).numpy()
     heat = finder.heat(pixels)
-    assert heat.shape == (2, core.HEAT, core.HEAT) and float(heat.min()) >= 0
-    # where the activation is nothing there is no heat, whatever the edges
-    cold = (
-        torch.nn.functional.interpolate(want[:, None], size=(core.HEAT, core.HEAT), mode="bicubic")[:, 0] <= 0
-    )
-    assert float(heat[cold].abs().sum()) == 0
+    for n in range(2):
+        weight = sum(p * w for p, w in zip(chance[n], finder.classify.weight, strict=True))
+        activation = (grid[n] * weight[:, None, None]).sum(0).relu()
+        seen = F.interpolate(
+            (activation / activation.max())[None, None], size=(core.HEAT, core.HEAT), mode="bicubic"
+        )
+        slope = np.hypot(np.diff(grey[n], axis=1)[:-1], np.diff(grey[n], axis=0)[:, :-1])
+        edges = F.adaptive_avg_pool2d(torch.from_numpy(slope)[None, None], core.HEAT)
+        edges = F.avg_pool2d(edges, 5, stride=1, padding=2)
+        want = (seen.clamp(min=0) * (edges / edges.max() + 0.05))[0, 0]
+        torch.testing.assert_close(heat[n], want, rtol=1e-3, atol=1e-4)
+    assert float(heat.std()) > 0.01
 
 
 def test_crops_are_what_lies_in_the_box() -> None:
@@ -97,18 +103,41 @@ def test_crops_are_what_lies_in_the_box() -> None:
 def test_boxes_are_found_once_and_kept(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     path = shop.images.folder / f"core-{core.VERSION}.parquet"
     path.unlink(missing_ok=True)
-    some = CoreBoxes(shop.images, shop.images.ids[:3])
+    some = CoreBoxes(shop.images).find(shop.images.ids[:3])
     assert len(pl.read_parquet(path)) == 3
-    whole = CoreBoxes(shop.images)
+    whole = CoreBoxes(shop.images).find()
     assert len(pl.read_parquet(path)) == len(shop.images.ids)
-    assert whole(shop.images.ids[0]) == some(shop.images.ids[0])
-    assert whole("no such photo") == (0.0, 0.0, 1.0, 1.0)
-    monkeypatch.setattr(core, "core_finder", lambda: pytest.fail("nothing is missing"))
-    again = CoreBoxes(shop.images)
-    assert [again(i) for i in shop.images.ids] == [whole(i) for i in shop.images.ids]
-    monkeypatch.undo()
+    first = shop.images.ids[0]
+    image = shop.images.decode(first, short_side=160)
+    assert whole.of(first, image) == some.of(first, image)
+    with monkeypatch.context() as patch:
+        patch.setattr(core, "core_finder", lambda: pytest.fail("nothing is missing"))
+        again = CoreBoxes(shop.images).find()
+        assert again.of(first, image) == whole.of(first, image)
     path.write_bytes(b"damaged")
-    assert CoreBoxes(shop.images)(shop.images.ids[0]) == whole(shop.images.ids[0])
+    lone = CoreBoxes(shop.images)
+    found = lone.of(first, shop.images.decode(first, short_side=core.SIDE))  # found when it is asked for
+    assert found == pytest.approx(whole.of(first, image), abs=2 / core.STEPS)
+    lone.save()
+    assert pl.read_parquet(path)["image_id"].to_list() == [first]
+
+
+def test_boxes_are_written_on_the_way(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = shop.images.folder / f"core-{core.VERSION}.parquet"
+    path.unlink(missing_ok=True)
+    monkeypatch.setattr(core, "SAVED", 40)
+    plain, calls = core.CoreFinder.boxes, list[int]()
+
+    def until_the_third(self: core.CoreFinder, pixels: torch.Tensor) -> list[core.Box]:
+        calls.append(len(pixels))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return plain(self, pixels)
+
+    monkeypatch.setattr(core.CoreFinder, "boxes", until_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        CoreBoxes(shop.images).find()
+    assert len(pl.read_parquet(path)) == 64
 
 
 def test_an_encoder_sees_the_core_wherever_it_looks(

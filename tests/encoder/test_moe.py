@@ -237,3 +237,18 @@ def test_training_shelf_and_benchmark_mark_products(
     assert np.abs(want - guided.encode([Item(product_text(product))])[0]).max() > 1e-4
     shown = load([Source(whole_text(product), marked=whole_text(product, marked=True))], shop)
     assert "\x01" not in (shown[0].text or "") and np.abs(of_encoder(guided)(shown)[0] - want).max() < 1e-5
+
+
+def test_experts_take_float32_tokens_under_autocast() -> None:
+    """On GPUs autocast runs the layer norm before them in float32, whatever the rest is in."""
+    torch.manual_seed(0)
+    block = ExpertFeedForward(6, 8, 3, 2, guided=True)
+    with torch.no_grad():
+        for parameter in block.parameters():
+            parameter.normal_()
+    h, mask, guide = torch.randn(2, 4, 6), torch.ones(2, 4).bool(), torch.tensor([[0, 1, 2, 0], [0, 0, 0, 1]])
+    exact = block(h, mask, guide)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        out = block(h, mask, guide)[0]
+    assert out.dtype == torch.float32
+    torch.testing.assert_close(out, exact, rtol=0.1, atol=0.3)

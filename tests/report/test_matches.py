@@ -69,10 +69,20 @@ def test_names_that_lead_out_of_the_folder_are_not_followed(shop: Shop, tmp_path
     (tmp_path / "heatmaps").mkdir()
     Image.new("RGB", (9, 9), "red").save(tmp_path / "secret.png")
     pair = {"kind": "text", "file": "../secret.png"}
-    (tmp_path / "heatmaps" / "matches.json").write_text(json.dumps({"pairs": [pair]}))
+    (tmp_path / "heatmaps" / "matches.json").write_text(
+        json.dumps({"shop": shop.fingerprint, "pairs": [pair]})
+    )
     page = write_report(tmp_path, shop, config=SETTINGS, timings=TIMINGS, out=tmp_path / "r.html").read_text()
     part = page[page.index('id="matches"') :]
     assert "data:image" not in part[: part.index("</section>")]
+
+
+def test_heatmaps_of_other_data_are_not_shown(shop: Shop, tmp_path: Path) -> None:
+    (tmp_path / "heatmaps").mkdir()
+    told = {"shop": "another", "pairs": [{"kind": "text", "file": "text-0.png"}]}
+    (tmp_path / "heatmaps" / "matches.json").write_text(json.dumps(told))
+    page = write_report(tmp_path, shop, config=SETTINGS, timings=TIMINGS, out=tmp_path / "r.html").read_text()
+    assert "drawn of other data" in page and "No heatmaps were drawn." in page
 
 
 def test_products_ask_for_themselves_where_nobody_searched(

@@ -53,6 +53,8 @@ class Handler(BaseHTTPRequestHandler):
         try:
             if self.key and self.headers.get("Authorization") != f"Bearer {self.key}":
                 self.reply(401, {"error": {"message": f"wrong key {self.headers.get('Authorization')}"}})
+            elif self.path.startswith("/page"):
+                self.reply(200, "a page of something else")
             elif self.path.endswith("/chat/completions"):
                 self.chat(json.loads(body))
             elif self.path.endswith("/images/edits"):

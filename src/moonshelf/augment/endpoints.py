@@ -53,7 +53,7 @@ class ChatWriter:
 
     def __init__(self, endpoint: Endpoint, *, pictured: bool = True) -> None:
         self.endpoint, self.pictured = endpoint, pictured
-        self.name = f"{endpoint.config.model} {digest([SYSTEM, SCHEMA, pictured])}"
+        self.name = f"{endpoint.config.model} {digest([endpoint.config.url, SYSTEM, SCHEMA, pictured])}"
 
     def write(self, product: Product, photo: Image.Image | None) -> list[Piece]:
         """One piece that says it all; [] when the model adds nothing.
@@ -101,7 +101,7 @@ class EditPainter:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
-        self.name = f"{endpoint.config.model} {digest([PROMPTS, CHOICES])}"
+        self.name = f"{endpoint.config.model} {digest([endpoint.config.url, PROMPTS, CHOICES])}"
 
     def paint(
         self, photo: Image.Image, recipes: Sequence[str], rng: Rng

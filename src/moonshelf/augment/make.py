@@ -40,6 +40,7 @@ from moonshelf.workspace import (
 )
 
 STAGE = "augment"
+CHECKED = 512  # pixels of a photo in the check
 CHUNK = 128  # products whose made photos are in memory at a time
 Embed = Callable[[Sequence[Shown]], np.ndarray]
 
@@ -178,7 +179,7 @@ def _check(rows: list[_Made], shop: Shop, embed: Embed | None, tolerance: float)
         return
     products = {r.product.product_id: r.product for r in rows}
     titles = _rows(embed, [Shown(p.title, None) for p in products.values()])
-    photos = _rows(embed, [Shown(None, shop.images.decode(p.image_ids[0])) for p in products.values()])
+    photos = _rows(embed, [Shown(None, _small(shop, p.image_ids[0])) for p in products.values()])
     row = {product_id: i for i, product_id in enumerate(products)}
     made = _rows(
         embed,
@@ -195,6 +196,13 @@ def _check(rows: list[_Made], shop: Shop, embed: Embed | None, tolerance: float)
         one.after = float(vector @ (photos[at] if one.kind == "text" else titles[at]))
         if one.after < one.before - tolerance:
             one.why_not = "title and photo agree less than before"
+
+
+def _small(shop: Shop, photo: str) -> Image.Image:
+    """A photo no larger than any encoder looks at: many of them are in memory at once."""
+    image = shop.images.decode(photo, short_side=CHECKED)
+    image.thumbnail((2 * CHECKED, 2 * CHECKED))
+    return image
 
 
 def _rows(embed: Embed, shown: list[Shown]) -> np.ndarray:

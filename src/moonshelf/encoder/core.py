@@ -9,6 +9,7 @@ belongs to a photo for good and is kept beside it.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Protocol
@@ -23,6 +24,7 @@ from torch.nn import functional as F
 from moonshelf.encoder import weights
 from moonshelf.encoder.efficientnet import CHANNELS, EfficientNetLite0
 from moonshelf.encoder.inputs import Pixels, prepare_image, stack_pixels
+from moonshelf.errors import InputError
 from moonshelf.progress import Progress
 from moonshelf.shop.decode import ImageError
 from moonshelf.shop.images import ImageStore
@@ -36,6 +38,7 @@ PAD = 0.03  # beyond that, of the photo's side
 LEAST = 0.3  # smallest side of a box
 STEPS = 64  # boxes are rounded outwards to this grid, so that last bits of a sum do not move them
 BATCH = 32
+SAVED = 2000  # boxes found between two writes
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom as shares of width and height."""
@@ -124,17 +127,21 @@ def prepare_photo(image: Image.Image, size: int, *, core: bool) -> tuple[Pixels,
     return (whole, core_pixels(image, find_core(image), size)) if core else (whole,)
 
 
-def photo_reader(images: Photos, size: int, *, core: bool) -> Callable[[str], tuple[Pixels, ...]]:
-    """The same for the photos of a store; their core regions are found before the first one is asked for."""
+def photo_reader(
+    images: Photos, size: int, *, core: bool, at_once: bool = False
+) -> Callable[[str], tuple[Pixels, ...]]:
+    """The same for the photos of a store, from any thread; ``at_once``: find all core regions before the first one."""
     if not core:
         return lambda image_id: (prepare_image(images.decode(image_id, short_side=size), size),)
     if not isinstance(images, ImageStore):
         raise TypeError("core regions are kept beside the photos of a shop")
     boxes = CoreBoxes(images)
+    if at_once:
+        boxes.find()
 
     def read(image_id: str) -> tuple[Pixels, ...]:
         image = images.decode(image_id, short_side=2 * size)
-        return prepare_image(image, size), core_pixels(image, boxes(image_id), size)
+        return prepare_image(image, size), core_pixels(image, boxes.of(image_id, image), size)
 
     return read
 
@@ -148,26 +155,32 @@ class Photos(Protocol):
 
 
 class CoreBoxes:
-    """The boxes of a shop's photos: found once, kept beside them (``core-1.parquet``), looked up from then on.
+    """The boxes of a shop's photos: each found once, kept beside them (``core-1.parquet``), looked up from then on.
+
+    :meth:`of` finds one where it is missing, from any thread; :meth:`find` finds many, faster.
 
     Args:
         images: the photos.
-        ids: those that will be asked for; default: all.
 
     Cost: about 10 ms a photo on 2 cores, the first time.
     """
 
-    def __init__(self, images: ImageStore, ids: Sequence[str] | None = None) -> None:
-        path = images.folder / f"core-{VERSION}.parquet"
+    def __init__(self, images: ImageStore) -> None:
+        self._images, self._path = images, images.folder / f"core-{VERSION}.parquet"
         self._boxes: dict[str, Box] = {}
-        if path.is_file():
+        self._new, self._lock = 0, threading.Lock()
+        if self._path.is_file():
             with contextlib.suppress(pl.exceptions.PolarsError, OSError):  # a damaged file is made again
-                frame = pl.read_parquet(path)
+                frame = pl.read_parquet(self._path)
                 self._boxes = {name: tuple(box) for name, *box in frame.iter_rows()}
+
+    def find(self, ids: Sequence[str] | None = None) -> CoreBoxes:
+        """Find those of ``ids`` (default: all) that are missing, and write them down on the way."""
+        images = self._images
         missing = [i for i in dict.fromkeys(images.ids if ids is None else ids) if i not in self._boxes]
         missing = [i for i in missing if i in images]
         if not missing:
-            return
+            return self
         with Progress(len(missing), "core regions") as bar:
             for start in range(0, len(missing), BATCH):
                 part: list[str] = []
@@ -177,14 +190,35 @@ class CoreBoxes:
                         pixels.append(prepare_image(images.decode(image_id, short_side=SIDE), SIDE))
                         part.append(image_id)
                 if part:
-                    self._boxes |= zip(part, core_finder().boxes(stack_pixels(pixels)), strict=True)
+                    self._add(dict(zip(part, core_finder().boxes(stack_pixels(pixels)), strict=True)))
                 bar.advance(len(missing[start : start + BATCH]))
-        rows = [(name, *box) for name, box in self._boxes.items()]
-        names = ("image_id", "left", "top", "right", "bottom")
-        schema = dict(zip(names, (pl.String, *[pl.Float64] * 4), strict=True))
-        with contextlib.suppress(OSError):  # a shop that cannot be written to is only slower
-            write_frame(pl.DataFrame(rows, schema=schema, orient="row"), path)
+        self.save()
+        return self
 
-    def __call__(self, image_id: str) -> Box:
-        """The box of a photo; the whole of one that could not be read."""
-        return self._boxes.get(image_id, (0.0, 0.0, 1.0, 1.0))
+    def _add(self, boxes: dict[str, Box]) -> None:
+        with self._lock:
+            self._boxes |= boxes
+            self._new += len(boxes)
+            due = self._new >= SAVED
+        if due:
+            self.save()
+
+    def save(self) -> None:
+        """Write down what was found; a folder that cannot be written to is only slower the next time."""
+        with self._lock:
+            if not self._new:
+                return
+            rows = [(name, *box) for name, box in self._boxes.items()]
+            self._new = 0
+            names = ("image_id", "left", "top", "right", "bottom")
+            schema = dict(zip(names, (pl.String, *[pl.Float64] * 4), strict=True))
+            with contextlib.suppress(OSError, InputError):
+                write_frame(pl.DataFrame(rows, schema=schema, orient="row"), self._path)
+
+    def of(self, image_id: str, image: Image.Image) -> Box:
+        """The box of a photo that is at hand."""
+        box = self._boxes.get(image_id)
+        if box is None:
+            box = find_core(image)
+            self._add({image_id: box})
+        return box

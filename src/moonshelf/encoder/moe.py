@@ -70,7 +70,7 @@ class ExpertFeedForward(nn.Module):
             for kind in (1, 2):
                 own = mask & (guide == kind)
                 z = self.experts + kind - 1
-                laid = laid.masked_scatter(own.unsqueeze(-1), self._expert(z, h[own]))
+                laid = laid.masked_scatter(own.unsqueeze(-1), self._expert(z, h[own]).to(h.dtype))
             mask = mask & (guide == 0)
         tokens = h[mask]
         exact = torch.promote_types(tokens.dtype, torch.float32)  # under bf16 two chances could tie
@@ -83,7 +83,7 @@ class ExpertFeedForward(nn.Module):
             rows, at = torch.nonzero(chosen == z, as_tuple=True)
             if len(rows):
                 own = self._expert(z, tokens[rows])
-                out = out.index_add(0, rows, own * share[rows, at, None].to(own.dtype))
+                out = out.index_add(0, rows, (own * share[rows, at, None]).to(out.dtype))
         laid = laid.masked_scatter(mask.unsqueeze(-1), out)
         return laid, self._by_row(torch.stack((chance, kept), dim=1), mask)
 

@@ -113,9 +113,17 @@ def gather(
         text=found["text-"],
         shelf=shelf,
         made=is_made(shop),
-        matches=_object(work / "heatmaps" / "matches.json", work, notes),
+        matches=_matches(work, shop, notes),
         notes=notes,
     )
+
+
+def _matches(work: Path, shop: Shop, notes: list[str]) -> dict[str, Any]:
+    found = _object(work / "heatmaps" / "matches.json", work, notes)
+    if found and found.get("shop") != shop.fingerprint:
+        notes.append("the heatmaps were drawn of other data than this shop and are not shown: run it again.")
+        return {}
+    return found
 
 
 def is_made(shop: Shop) -> bool:

@@ -165,8 +165,8 @@ def _earlier(out: Path, settings: dict[str, Any], previous: Shelf | None, resume
     return shelf
 
 
-def content_hashes(shop: Shop, requests: Sequence[Request]) -> tuple[str, ...]:
-    """16 hex digits a request: its text and the SHA-256 of its photos' bytes."""
+def content_hashes(shop: Shop, requests: Sequence[Request], *, marked: bool = False) -> tuple[str, ...]:
+    """16 hex digits a request: its text (``marked``: as guided experts read it) and its photos' SHA-256."""
     wanted = [name for request in requests for name in request.image_ids]
     rows = (
         shop.images.table.lazy()
@@ -177,14 +177,16 @@ def content_hashes(shop: Shop, requests: Sequence[Request]) -> tuple[str, ...]:
     sha = dict(rows.iter_rows())
     return tuple(
         hashlib.sha256(
-            "\0".join([r.text or "", *(str(sha.get(i)) for i in r.image_ids)]).encode()
+            "\0".join(
+                [(r.marked if marked else r.text) or "", *(str(sha.get(i)) for i in r.image_ids)]
+            ).encode()
         ).hexdigest()[:16]
         for r in requests
     )
 
 
 def _plan(
-    shop: Shop, numbers: Sequence[int], use: Sequence[Modality], max_images: int, earlier: Shelf | None
+    shop: Shop, numbers: Sequence[int], use: Sequence[Modality], encoder: Embedder, earlier: Shelf | None
 ) -> Iterator[_Planned]:
     assert shop.products is not None
     ids = shop.products["product_id"]
@@ -196,8 +198,8 @@ def _plan(
     for number in numbers:
         names = ids.slice(number * SHARD_ROWS, SHARD_ROWS).to_list()
         products = tuple(shop.product(name) for name in names)
-        requests = tuple(product_request(product, use, max_images) for product in products)
-        content = content_hashes(shop, requests)
+        requests = tuple(product_request(product, use, encoder.config.max_images) for product in products)
+        content = content_hashes(shop, requests, marked=encoder.config.guided)
         pairs = enumerate(zip(names, content, strict=True))
         copied = {i: old[pair] for i, pair in pairs if pair in old}
         fresh = tuple(i for i, r in enumerate(requests) if i not in copied and (r.text or r.image_ids))
@@ -218,7 +220,7 @@ def _embed_shards(
     planned: list[_Planned] = []  # shards whose batches were handed out but not all came back: two at most
 
     def batches() -> Iterator[Batch]:
-        for plan in _plan(shop, numbers, use, encoder.config.max_images, earlier):
+        for plan in _plan(shop, numbers, use, encoder, earlier):
             planned.append(plan)
             for batch in plan_batches([plan.requests[i] for i in plan.fresh], batch_size):
                 yield [(plan.number * SHARD_ROWS + plan.fresh[p], request) for p, request in batch]

@@ -36,7 +36,7 @@ class PhotoReader:
         self.stores = list(stores)
         self.side = round(size * MARGIN)
         self.copies = 2 if core else 1
-        self._read = [photo_reader(store, self.side, core=core) for store in self.stores]
+        self._read = [photo_reader(store, self.side, core=core, at_once=True) for store in self.stores]
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
 
     def _one(self, address: tuple[int, str]) -> tuple[Pixels, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, ImageEnhance
@@ -25,7 +25,7 @@ class Source:
     text: str | None = None
     photo: str | None = None
     made: bool = False
-    marked: str = field(default="", compare=False)
+    marked: str = ""
 
     @property
     def key(self) -> str:
