@@ -75,13 +75,13 @@ def test_one_question_can_be_refused(config: EndpointConfig, tmp_path: Path) -> 
     assert not list(
         tmp_path.glob("answers/*/*")
     )  # as nothing was answered yet, it may be the request that is wrong
-    assert endpoint.chat("", facts("shirt"))
-    for title, why in (("forbidden shirt", "refuses it"), ("silent shirt", "empty answer")):
+    assert endpoint.chat("", facts("shirt"))  # it was not: what was refused before is kept, too
+    for title, why, paid in (("forbidden shirt", "refuses it", 0), ("silent shirt", "empty answer", 1)):
         calls = endpoint.calls
         for _ in range(2):  # the second time it is known
             with pytest.raises(Refused, match=why):
                 endpoint.chat("", facts(title))
-        assert endpoint.calls == calls + 1
+        assert endpoint.calls == calls + paid
 
 
 def test_an_endpoint_that_answers_nothing_is_said_before_all_is_asked(

@@ -109,6 +109,7 @@ class Endpoint:
         self.config, self.answers = config, answers
         self.calls = self.cached = self.tokens = 0
         self._answered = self._refused = 0
+        self._doubtful: dict[Path, str] = {}  # refusals before any answer: kept once something was answered
         self._lock = threading.Lock()
         self._asking: dict[str, threading.Lock] = {}
         # what is asked of this machine must not go through a proxy that the environment names
@@ -229,14 +230,17 @@ class Endpoint:
             except Refused as error:
                 with self._lock:
                     self._refused += 1
-                    suspicious = not self._answered and self._refused >= SUSPICIOUS
+                    answered = self._answered > 0
+                    suspicious = not answered and self._refused >= SUSPICIOUS
+                    if not answered:
+                        self._doubtful[refusal] = str(error)
                 if suspicious:
                     raise InputError(
                         f"the endpoint answered none of the first {SUSPICIOUS} calls, the last one: {error}",
                         where=where,
                         mend="look at the model and at what it can be asked for",
                     ) from error
-                if self._answered:  # a refusal is an answer, unless nothing was ever answered
+                if answered:  # a refusal is an answer, unless nothing was ever answered
                     atomic_write(refusal, str(error).encode())
                 raise
             except (AttributeError, TypeError, IndexError, ValueError) as error:
@@ -247,6 +251,9 @@ class Endpoint:
                 ) from error
             with self._lock:
                 self._answered += 1
+                earlier, self._doubtful = self._doubtful, {}
+            for other, why in earlier.items():
+                atomic_write(other, why.encode())
             atomic_write(path, answer)
             return answer
 
