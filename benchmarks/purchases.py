@@ -4,8 +4,9 @@
 
 Test: purchases from the cut on of users who bought before it, each beside 20 products drawn by popularity (seed 0, the
 list is written to WORK/test.parquet). Pasts end at the cut. Models learn from purchases before the cut, each beside
-negatives drawn by the popularity of then; the last tenth of those is val. Purchases are not clicks, and negatives are
-drawn, not shown: GAUC says how well purchases are told from popular products, nothing about an online test.
+negatives drawn from what was bought within 30 days of it; the last tenth of those is val. Purchases are not clicks, and
+negatives are drawn, not shown: GAUC says how well purchases are told from popular products, and nothing about an online
+test.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from moonshelf.ranking.content import Content
 from moonshelf.ranking.features import FAMES, Features, build_features, fame
 from moonshelf.ranking.history import History, build_history
 from moonshelf.ranking.models.click_model import ClickConfig, ClickModel, Sizes
-from moonshelf.ranking.rows import Rows, from_acts
+from moonshelf.ranking.rows import DAY, Rows, from_acts
 from moonshelf.ranking.train import ClickTrainConfig, score, train_clicks
 from moonshelf.shelf import Shelf
 from moonshelf.shop.shop import open_shop
@@ -42,7 +43,9 @@ LONGEST = 50
 
 def parts_of(history: History, cut: int, negatives: int) -> tuple[Rows, Rows, Rows]:
     """Rows to learn from, to choose on, and to report: see the module."""
-    early = from_acts(history, actions=("purchase",), negatives=negatives, seed=1, popular_before=cut)
+    early = from_acts(
+        history, actions=("purchase",), negatives=negatives, seed=1, popular_before=cut, around=30 * DAY
+    )
     early = early.take(early.time < cut)
     begin = np.quantile(np.unique(early.time), 0.9)
     late = from_acts(history, actions=("purchase",), negatives=20, seed=0, since=cut)
@@ -74,7 +77,7 @@ def crafted(rows: Rows, history: History, features: Features, content: Content) 
             if len(past) and column.values[item]:
                 out[i, 6 + 2 * at] = (column.values[past] == column.values[item]).mean()
                 out[i, 7 + 2 * at] = column.values[item]
-    return out
+    return np.nan_to_num(out, nan=-1.0)  # no past, no vector, no category
 
 
 def main() -> int:
@@ -86,8 +89,8 @@ def main() -> int:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--cut", default="2020-07-01")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--negatives", type=int, default=8)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--negatives", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--only", nargs="+", default=[*LINES], choices=[*LINES])
     a = parser.parse_args()
     shop = open_shop(a.shop)
@@ -117,7 +120,7 @@ def main() -> int:
     for name, path in shelves.items():
         content = Content(Shelf.open(path), history)
         x = crafted(test, history, features, content)
-        found[f"mean similarity, {name}"] = np.nan_to_num(x[:, 2], nan=0.0)
+        found[f"mean similarity, {name}"] = x[:, 2]
         boosted = []
         fit = crafted(train, history, features, content)
         for seed in range(a.seeds):

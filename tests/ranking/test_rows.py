@@ -127,10 +127,33 @@ def test_negatives_are_drawn_by_popularity() -> None:
     share = np.bincount(mine.item, minlength=4) / len(mine)
     assert share[:3] == pytest.approx([0.6, 0.3, 0.1], abs=0.07) and share[3] == 0
     early = from_acts(history, negatives=1, popular_before=60)
-    assert set(early.take(early.user == 1).item.tolist()) == {
-        0,
-        3,
-    }  # of acts before then there were but these
+    # of acts before then there were but these
+    assert set(early.take(early.user == 1).item.tolist()) == {0, 3}
+
+
+def test_what_comes_after_a_cut_is_not_known_by_its_absence() -> None:
+    """User x takes b at 5; before that b is a product like others to x, and may be drawn."""
+    what, time = np.array([0, 1, 1], np.int32), np.array([1, 5, 1])
+    history = History(("a", "b"), (), ("x", "y"), what, time, np.full(3, 2, np.uint8), np.array([0, 2, 3]))
+    known = from_acts(history, negatives=1, popular_before=4)
+    first = known.take((known.user == 0) & (known.time == 1))
+    assert sorted(first.item.tolist()) == [0, 1]
+    whole = from_acts(history, negatives=1)
+    assert whole.take((whole.user == 0) & (whole.time == 1)).item.tolist() == [0]  # nothing left to draw
+
+
+def test_negatives_can_be_drawn_from_what_was_wanted_then(history: History) -> None:
+    rows = from_acts(history, negatives=2, around=10**8)
+    drawn = rows.take(~rows.clicked("purchase"))
+    for item, time in zip(drawn.item[::7], drawn.time[::7], strict=True):
+        acts = history.time[history.what == item]
+        assert np.abs(acts - time).min() <= 10**8
+    assert len(drawn) > 150
+    far = from_acts(history, negatives=2)
+    apart = [
+        np.abs(history.time[history.what == i] - t).min() for i, t in zip(far.item, far.time, strict=True)
+    ]
+    assert max(apart) > 10**8  # by all-time popularity there are others, too
 
 
 def test_where_nothing_is_left_to_draw_rows_are_fewer() -> None:

@@ -158,16 +158,21 @@ def from_acts(
     seed: int = 0,
     since: int | None = None,
     popular_before: int | None = None,
+    around: int | None = None,
 ) -> Rows:
     """A positive for each act of a user, with ``negatives`` products drawn by popularity. Made data.
 
-    A product is drawn with the share of the acts that it has (of the acts before ``popular_before``, where given:
-    what is popular later is not known then), never one that the user ever acted on. ``page`` is the positive's number.
+    A product is drawn with the share of the acts that it has, never one that the user acted on. ``page`` is the
+    positive's number.
 
     Args:
         actions: acts that count as positives; a purchase is no click, so name what is learned.
         since: positives from this moment on, in microseconds.
-        popular_before: see above.
+        popular_before: popularity, and what a user acted on, are counted up to this moment: what comes after a cut must
+            not be known before it, not even by its absence among the negatives.
+        around: draw from the acts within so many microseconds of the positive instead: what was wanted *then*. Drawn by
+            the popularity of all time, many negatives are products that were not there yet, or not any more, and a
+            model learns to tell the season, not the taste.
 
     Raises:
         TooLittleData: no such acts, or they are all of one product.
@@ -186,17 +191,28 @@ def from_acts(
             mend="add events",
         )
     user = np.searchsorted(history.start, at, side="right").astype(np.int32) - 1
-    taken = np.unique(_users(history)[acts].astype(np.int64) * len(history.items) + history.what[acts])
+    taken = np.unique(_users(history)[counted].astype(np.int64) * len(history.items) + history.what[counted])
     rng = np.random.default_rng(seed)
     cumulative = np.cumsum(popularity) / popularity.sum()
+    order = np.flatnonzero(counted)
+    order = order[np.argsort(history.time[order], kind="stable")]
+    times_of = history.time[order]
+    near = np.zeros((len(at), 2), dtype=np.int64)
+    if around is not None:
+        near[:, 0] = np.searchsorted(times_of, history.time[at] - around, side="left")
+        near[:, 1] = np.searchsorted(times_of, history.time[at] + around, side="right")
     drawn = np.full((len(at), negatives), -1, dtype=np.int64)
     for _ in range(50):  # those that the user knows, or that were drawn for this positive already, once more
         missing = np.argwhere(drawn < 0)
         if not len(missing):
             break
-        guess = np.minimum(
-            np.searchsorted(cumulative, rng.random(len(missing)), side="right"), len(popularity) - 1
-        )
+        if around is None:
+            found = np.searchsorted(cumulative, rng.random(len(missing)), side="right")
+            guess = np.minimum(found, len(popularity) - 1)
+        else:
+            low, high = near[missing[:, 0]].T
+            pick = low + (rng.random(len(missing)) * (high - low)).astype(np.int64)
+            guess = history.what[order[np.minimum(pick, len(order) - 1)]].astype(np.int64)
         key = user[missing[:, 0]].astype(np.int64) * len(history.items) + guess
         place = np.minimum(np.searchsorted(taken, key), len(taken) - 1)
         again = (drawn[missing[:, 0]] == guess[:, None]).any(1) | (taken[place] == key)
