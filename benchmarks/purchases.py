@@ -2,11 +2,11 @@
 
     python benchmarks/purchases.py SHOP --shelf NAME=DIR [NAME=DIR ...] --work DIR [--cut 2020-07-01] [--seeds 3]
 
-Test: purchases from the cut on of users who bought before it, each beside 20 products drawn by popularity (seed 0, the
-list is written to WORK/test.parquet). Pasts end at the cut. Models learn from purchases before the cut, each beside
-negatives drawn from what was bought within 30 days of it; the last tenth of those is val. Purchases are not clicks, and
-negatives are drawn, not shown: GAUC says how well purchases are told from popular products, and nothing about an online
-test.
+Test: purchases from the cut on of users who bought before it, each beside 20 products drawn by their popularity from
+the cut on (seed 0, the list is written to WORK/test.parquet). Pasts end at the cut. Models learn from purchases before
+the cut, each beside negatives drawn from what was bought within 30 days of it; the last tenth of those is val. Purchases
+are not clicks, and negatives are drawn, not shown: GAUC says how well purchases are told from popular products, and
+nothing about an online test.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def parts_of(history: History, cut: int, negatives: int) -> tuple[Rows, Rows, Ro
     )
     early = early.take(early.time < cut)
     begin = np.quantile(np.unique(early.time), 0.9)
-    late = from_acts(history, actions=("purchase",), negatives=20, seed=0, since=cut)
+    late = from_acts(history, actions=("purchase",), negatives=20, seed=0, since=cut, popular_since=cut)
     before = history.until(late.user, np.full(len(late), cut, dtype=np.int64))
     bought = before > history.start[late.user]
     late = late.take(bought)

@@ -131,6 +131,15 @@ def test_negatives_are_drawn_by_popularity() -> None:
     assert set(early.take(early.user == 1).item.tolist()) == {0, 3}
 
 
+def test_popularity_can_be_that_of_the_time_reported() -> None:
+    """Product a was bought early alone: it is no negative of later purchases, and x's own b is none either."""
+    what, time = np.array([1, 2, 0, 0, 3, 1], np.int32), np.array([1, 9, 1, 2, 8, 9])
+    history = History(tuple("abcd"), (), ("x", "y"), what, time, np.full(6, 2, np.uint8), np.array([0, 2, 6]))
+    rows = from_acts(history, negatives=1, since=5, popular_since=5)
+    mine = rows.take((rows.user == 0) & ~rows.clicked("purchase"))
+    assert mine.item.tolist() == [3]
+
+
 def test_what_comes_after_a_cut_is_not_known_by_its_absence() -> None:
     """User x takes b at 5; before that b is a product like others to x, and may be drawn."""
     what, time = np.array([0, 1, 1], np.int32), np.array([1, 5, 1])

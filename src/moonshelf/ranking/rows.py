@@ -158,6 +158,7 @@ def from_acts(
     seed: int = 0,
     since: int | None = None,
     popular_before: int | None = None,
+    popular_since: int | None = None,
     around: int | None = None,
 ) -> Rows:
     """A positive for each act of a user, with ``negatives`` products drawn by popularity. Made data.
@@ -170,6 +171,8 @@ def from_acts(
         since: positives from this moment on, in microseconds.
         popular_before: popularity, and what a user acted on, are counted up to this moment: what comes after a cut must
             not be known before it, not even by its absence among the negatives.
+        popular_since: popularity is counted from this moment on, for lists to report: were it counted over all time,
+            being new would tell a later positive from its negatives.
         around: draw from the acts within so many microseconds of the positive instead: what was wanted *then*. Drawn by
             the popularity of all time, many negatives are products that were not there yet, or not any more, and a
             model learns to tell the season, not the taste.
@@ -183,7 +186,8 @@ def from_acts(
     if since is not None:
         wanted &= history.time >= since
     at = np.flatnonzero(wanted)
-    counted = acts if popular_before is None else acts & (history.time < popular_before)
+    known = acts if popular_before is None else acts & (history.time < popular_before)
+    counted = known if popular_since is None else known & (history.time >= popular_since)
     popularity = np.bincount(history.what[counted], minlength=len(history.items)).astype(np.float64)
     if not len(at) or (popularity > 0).sum() < 2:
         raise TooLittleData(
@@ -191,7 +195,7 @@ def from_acts(
             mend="add events",
         )
     user = np.searchsorted(history.start, at, side="right").astype(np.int32) - 1
-    taken = np.unique(_users(history)[counted].astype(np.int64) * len(history.items) + history.what[counted])
+    taken = np.unique(_users(history)[known].astype(np.int64) * len(history.items) + history.what[known])
     rng = np.random.default_rng(seed)
     cumulative = np.cumsum(popularity) / popularity.sum()
     order = np.flatnonzero(counted)
