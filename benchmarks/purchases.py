@@ -4,9 +4,9 @@
 
 Test: purchases from the cut on of users who bought before it, each beside 20 products drawn by their popularity from
 the cut on (seed 0, the list is written to WORK/test.parquet). Pasts end at the cut. Models learn from purchases before
-the cut, each beside negatives drawn from what was bought within 30 days of it; the last tenth of those is val. Purchases
-are not clicks, and negatives are drawn, not shown: GAUC says how well purchases are told from popular products, and
-nothing about an online test.
+the cut, each beside negatives drawn from what was bought within 30 days of it; the last tenth of those is val.
+Purchases are not clicks, and negatives are drawn, not shown: GAUC says how well purchases are told from popular
+products, and nothing about an online test.
 """
 
 from __future__ import annotations
