@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -53,8 +54,7 @@ def parts_of(history: History, cut: int, negatives: int) -> tuple[Rows, Rows, Ro
     bought = before > history.start[late.user]
     late = late.take(bought)
     until = before[bought]
-    columns = {name: getattr(late, name) for name in Rows.__dataclass_fields__}
-    return early.take(early.time < begin), early.take(early.time >= begin), Rows(**columns | {"until": until})
+    return early.take(early.time < begin), early.take(early.time >= begin), replace(late, until=until)
 
 
 def crafted(rows: Rows, history: History, features: Features, content: Content) -> np.ndarray:

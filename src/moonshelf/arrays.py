@@ -29,3 +29,20 @@ def best_columns(scores: np.ndarray, k: int) -> np.ndarray:
     columns = np.nonzero(keep)[1].reshape(-1, k)
     order = np.argsort(-np.take_along_axis(scores, columns, axis=1), axis=1, kind="stable")
     return np.take_along_axis(columns, order, axis=1)
+
+
+def count_below(values: np.ndarray, low: np.ndarray, high: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """The first place of each slice ``values[low : high]`` that is not below ``wanted``, ``[n]``; ``high`` if none is.
+
+    Args:
+        values: ascending within every slice.
+        low, high, wanted: ``[n]``.
+
+    Cost: a binary search a slice, all at once.
+    """
+    low, high = low.astype(np.int64), high.astype(np.int64)
+    while (open_ := low < high).any():
+        middle = (low + high) // 2
+        below = open_ & (values[np.minimum(middle, len(values) - 1)] < wanted)
+        low, high = np.where(below, middle + 1, low), np.where(open_ & ~below, middle, high)
+    return low

@@ -14,7 +14,7 @@ import pytest
 from moonshelf.encoder import CompactEncoder, Item
 from moonshelf.errors import InputError
 from moonshelf.ranking.content import Content, distinct, query_vectors
-from moonshelf.ranking.history import History, build_history
+from moonshelf.ranking.history import build_history
 from moonshelf.shelf import Shelf, embed_shop
 from moonshelf.shop.shop import Shop, open_shop
 
@@ -85,13 +85,3 @@ def test_one_fetch_serves_several_arrays() -> None:
     values, (a, b) = distinct(np.array([[5, 3], [3, -1]]), np.array([7, 5]))
     assert values.tolist() == [-1, 3, 5, 7]
     assert values[a].tolist() == [[5, 3], [3, -1]] and values[b].tolist() == [7, 5]
-
-
-def test_a_past_needs_no_vectors(history_of_nobody: History) -> None:
-    assert history_of_nobody.slices(np.array([-1]), np.array([0]), 9)[1].sum() == 0
-
-
-@pytest.fixture
-def history_of_nobody() -> History:
-    empty = np.zeros(0, dtype=np.int64)
-    return History(("a",), (), (), empty.astype(np.int32), empty, empty.astype(np.uint8), np.array([0]))

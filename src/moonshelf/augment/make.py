@@ -21,11 +21,12 @@ import polars as pl
 from PIL import Image
 
 from moonshelf.arrays import unit
-from moonshelf.augment.makers import Makers, Refused, Rules
+from moonshelf.augment.makers import Makers, Rules
 from moonshelf.augment.scenes import RECIPES, SIDE
 from moonshelf.augment.texts import written
 from moonshelf.errors import TooLittleData
 from moonshelf.progress import Progress
+from moonshelf.remote import Refused
 from moonshelf.shop.gazetteer import Gazetteer
 from moonshelf.shop.images import IMAGE_INDEX
 from moonshelf.shop.shop import Shop

@@ -12,7 +12,6 @@ from PIL import Image
 from moonshelf.augment.scenes import RECIPES
 from moonshelf.augment.subject import find_subject
 from moonshelf.augment.texts import Piece, enrich
-from moonshelf.remote import Refused
 from moonshelf.shop.gazetteer import Gazetteer
 from moonshelf.types import Product
 
@@ -88,6 +87,3 @@ class Makers:
     writer: Writer
     painter: Painter
     at_a_time: int = 2
-
-
-__all__ = ["Makers", "Painter", "Refused", "Rng", "Rules", "Writer"]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from moonshelf.arrays import count_below
 from moonshelf.ranking.history import History
 from moonshelf.ranking.rows import DAY, Rows
 from moonshelf.shop.shop import Shop
@@ -122,12 +123,8 @@ def fame(history: History, rows: Rows) -> np.ndarray:
     order = np.lexsort((time, what))
     what, time = what[order], time[order]
     begin, end = np.searchsorted(what, rows.item), np.searchsorted(what, rows.item, side="right")
-    low, high = begin.copy(), end
-    while (open_ := low < high).any():
-        middle = (low + high) // 2
-        earlier = open_ & (time[np.minimum(middle, max(len(time) - 1, 0))] < rows.time)
-        low, high = np.where(earlier, middle + 1, low), np.where(open_ & ~earlier, middle, high)
-    return np.searchsorted(np.array(FAMES), low - begin, side="right").astype(np.int32)
+    before = count_below(time, begin, end, rows.time) - begin
+    return np.searchsorted(np.array(FAMES), before, side="right").astype(np.int32)
 
 
 def age(shop: Shop, rows: Rows) -> np.ndarray:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from moonshelf.arrays import count_below
 from moonshelf.errors import InputError, TooLittleData
 from moonshelf.shop.shop import Shop
 from moonshelf.types import ACTIONS
@@ -61,12 +62,8 @@ class History:
         Cost: a binary search a row, all rows at once; nothing is copied.
         """
         known = np.maximum(users, 0)
-        low, high = self.start[known].astype(np.int64), self.start[known + 1].astype(np.int64)
-        while (open_ := low < high).any():
-            middle = (low + high) // 2
-            earlier = open_ & (self.time[np.minimum(middle, len(self.time) - 1)] < times)
-            low, high = np.where(earlier, middle + 1, low), np.where(open_ & ~earlier, middle, high)
-        return np.where(users < 0, 0, low)
+        found = count_below(self.time, self.start[known], self.start[known + 1], times)
+        return np.where(users < 0, 0, found)
 
     def slices(self, users: np.ndarray, until: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
         """The last ``most`` entries of each past, left-aligned in order of time.
@@ -198,10 +195,14 @@ def load_history(folder: Path, shop: Shop | None = None) -> History:
     """
     manifest = read_manifest(folder)
     if manifest is None or manifest.get("stage") != STAGE:
-        raise InputError("there is no history here", where=str(folder), mend="run moonshelf rank train")
+        raise InputError(
+            "there is no history here", where=str(folder), mend="make it with build_history and save_history"
+        )
     if shop is not None and manifest["inputs"]["key"] != _key(shop):
         raise InputError(
-            "this history is of another shop", where=str(folder), mend="run moonshelf rank train again"
+            "this history is of another shop",
+            where=str(folder),
+            mend="make it again with build_history and save_history",
         )
     names: dict[str, Any] = {
         name: tuple(pl.read_parquet(folder / f"{name}.parquet")["id"].to_list())

@@ -19,7 +19,7 @@ class RowTable(nn.Module):
 
     Args:
         size, width: of the table.
-        std: of the normal numbers it starts with (1e-4, as FuxiCTR's tables: larger ones memorise before they learn).
+        std: of the normal numbers it starts with (1e-4, as FuxiCTR's tables).
 
     Cost: ``O(len(ids) * width)`` a step, whatever the size; three times the table in memory, in training.
     """

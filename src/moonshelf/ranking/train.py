@@ -143,7 +143,7 @@ def train_clicks(
                     raise InputError(
                         f"the loss is {loss} at step {step}",
                         where=str(folder),
-                        mend="lower ranking.rate, or look at the features",
+                        mend="lower the rate, or look at the features",
                     )
                 step += 1
                 losses.append(loss)

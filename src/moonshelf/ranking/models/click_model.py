@@ -80,7 +80,7 @@ class ClickModel(nn.Module):
         if not sizes.dim and (config.interest in NEEDS_CONTENT or config.mode != "id"):
             raise InputError(
                 f"interest {config.interest} in mode {config.mode} reads content vectors, and there are none",
-                mend="give a shelf, or take --set ranking.mode=id with an interest such as din",
+                mend="give a shelf, or take mode id with an interest such as din",
             )
         self.config, self.sizes = config, sizes
         generator = torch.Generator().manual_seed(seed)

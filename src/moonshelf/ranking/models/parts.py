@@ -58,7 +58,7 @@ def masked_softmax(logits: Tensor, there: Tensor) -> Tensor:
 
 
 def tower(inputs: int, hidden: Sequence[int], outputs: int = 1, dropout: float = 0.0) -> nn.Sequential:
-    """Linear and ReLU layers, xavier as FuxiCTR starts them (its AUC hangs on that; docs/LOG.md)."""
+    """Linear and ReLU layers, started as FuxiCTR starts them: xavier."""
     layers: list[nn.Module] = []
     for width in hidden:
         layers += [nn.Linear(inputs, width), nn.ReLU()]
