@@ -16,17 +16,16 @@ from typing import Any
 from moonshelf import __version__
 from moonshelf.cli_augment import augment_options, augment_verb
 from moonshelf.cli_evaluate import WHAT, evaluate, evaluate_options
+from moonshelf.cli_relevance import evaluate_relevance, relevance_options, relevance_verb
 from moonshelf.errors import InputError
 from moonshelf.workspace import full_disk
 
 NOT_BUILT = {
-    "relevance": "train a query-product relevance model",
     "rank": "train and evaluate a click model",
     "creative": "choose between creatives and say why",
     "study": "exchange rate and scaling studies",
     "export": "ONNX and sentence-transformers export",
     "serve": "HTTP API and web page",
-    "evaluate relevance": "judged query-product pairs",
 }
 
 
@@ -120,6 +119,10 @@ def _search(a: argparse.Namespace) -> int:
     if a.sheet:
         print(f"contact sheet  {a.sheet}")
     return 0
+
+
+def _evaluate(a: argparse.Namespace) -> int:
+    return evaluate_relevance(a) if a.what == "relevance" else evaluate(a)
 
 
 def _heatmap(a: argparse.Namespace) -> int:
@@ -283,7 +286,22 @@ def build_parser() -> argparse.ArgumentParser:
     augment_options(p)
 
     p = _verb(
-        verbs, "evaluate", "measure an encoder", "evaluate image-search my-shop --encoder work", evaluate
+        verbs,
+        "relevance",
+        "train a model of how well products answer queries",
+        "relevance train my-shop --work work",
+        relevance_verb,
+    )
+    p.add_argument("action", choices=("train",))
+    _shop_argument(p)
+    relevance_options(p)
+
+    p = _verb(
+        verbs,
+        "evaluate",
+        "measure an encoder or a relevance model",
+        "evaluate image-search my-shop --encoder work",
+        _evaluate,
     )
     p.add_argument("what", choices=WHAT)
     _shop_argument(p)

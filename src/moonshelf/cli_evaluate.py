@@ -1,4 +1,4 @@
-"""The verb ``evaluate``: image-search, text-search, benchmark."""
+"""The verb ``evaluate``: image-search, text-search, benchmark (``relevance`` is in ``cli_relevance``)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from moonshelf.errors import InputError
 
-WHAT = ("image-search", "text-search", "benchmark")
+WHAT = ("image-search", "text-search", "benchmark", "relevance")
 
 
 def evaluate_options(p: argparse.ArgumentParser) -> None:
@@ -25,6 +25,8 @@ def evaluate_options(p: argparse.ArgumentParser) -> None:
         help="benchmark: who asks (default: searches if there are any)",
     )
     p.add_argument("--limit", type=int, metavar="N", help="benchmark: at most N queries a view")
+    p.add_argument("--model", metavar="PATH", help="relevance: the model to measure")
+    p.add_argument("--shelf", metavar="DIR", help="relevance: the shelf it was trained with (with --encoder)")
     p.add_argument("--split", choices=("train", "val", "test"), default="test")
     p.add_argument("--distractors", nargs="*", metavar="SHOP", help="shops whose products join the gallery")
     p.add_argument(
@@ -40,6 +42,9 @@ def evaluate(a: argparse.Namespace) -> int:
     from moonshelf.shop.shop import open_shop
     from moonshelf.workspace import write_json
 
+    for name in ("model", "shelf"):
+        if getattr(a, name) is not None:
+            raise InputError(f"--{name} belongs to evaluate relevance", mend="leave it out")
     if a.what == "benchmark":
         return _benchmark(a)
     alone = [

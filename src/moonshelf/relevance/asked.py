@@ -79,9 +79,9 @@ class Asked:
     def likeness(self, flat: np.ndarray, extra: tuple[str, ...] = ()) -> np.ndarray:
         """``[m, F]`` likeness in spelling."""
         if not extra:
-            return self.soft[:, flat]
+            return np.asarray(self.soft[:, flat])
         more = np.array([[dice(a, b) for b in extra] for a in self.words], dtype=np.float32)
-        return np.concatenate((self.soft, more.reshape(len(self.words), len(extra))), axis=1)[:, flat]
+        return np.asarray(np.concatenate((self.soft, more), axis=1)[:, flat])
 
 
 def dice(a: str, b: str) -> float:

@@ -11,7 +11,7 @@ from moonshelf.arrays import unit
 from moonshelf.relevance.goods import Goods
 from moonshelf.relevance.latent import Sparse
 from moonshelf.relevance.lexicon import Lexicon, trigrams
-from moonshelf.relevance.ragged import Ragged
+from moonshelf.relevance.ragged import Ragged, sum_of
 
 K1, B = 1.2, 0.4  # titles are short: their length says less than that of documents
 
@@ -85,16 +85,13 @@ class Catalogue:
         length = float(np.linalg.norm(query))
         own = self.lexicon.word_grams
         part = (query[: len(self.gram_idf)] * self.gram_idf)[own.value] if len(known) else np.zeros(0)
-        return np.bincount(own.owner(), part, minlength=len(own)).astype(np.float32) / max(length, 1e-9)
+        found = np.bincount(own.owner(), part, minlength=len(own)) / max(length, 1e-9)
+        return found.astype(np.float32)
 
     def gram_cosines(self, weights: np.ndarray) -> np.ndarray:
         """Cosine of trigram TF-IDF vectors with every title, ``[N]``, from ``gram_weights``."""
         titles = self.goods.titles
-        total = np.concatenate(([0.0], np.cumsum(weights[titles.value], dtype=np.float64)))
-        return np.asarray(
-            (total[titles.start[1:]] - total[titles.start[:-1]]) / np.maximum(self.gram_length, 1e-9),
-            dtype=np.float32,
-        )
+        return np.asarray(sum_of(weights[titles.value], titles) / np.maximum(self.gram_length, 1e-9))
 
     @cached_property
     def latent(self) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from moonshelf.relevance.asked import Asked
-from moonshelf.relevance.catalogue import Catalogue, heads_of, openers_of
+from moonshelf.relevance.catalogue import K1, B, Catalogue, heads_of, openers_of
 from moonshelf.relevance.goods import Goods
 from moonshelf.relevance.ragged import Ragged, best_of, sum_of
 
@@ -68,9 +68,7 @@ def _query(asked: Asked, catalogue: Catalogue) -> Columns:
     }
 
 
-def _overlap(
-    asked: Asked, goods: Goods, exact: np.ndarray, soft: np.ndarray, meaning: np.ndarray
-) -> Columns:
+def _overlap(asked: Asked, goods: Goods, exact: np.ndarray, soft: np.ndarray, meaning: np.ndarray) -> Columns:
     titles, share = goods.titles, asked.idf / max(float(asked.idf.sum()), 1e-9)
     has, near, close = (best_of(x, titles) for x in (exact, soft, meaning))
     covered = np.maximum.reduce(np.where(soft >= _MATCH, soft, 0), axis=0)
@@ -109,7 +107,9 @@ def _order(asked: Asked, titles: Ragged, exact: np.ndarray) -> Columns:
     out: Columns = {
         "first_place": np.where(there, first, np.nan),
         "last_place": np.where(there, last / span, np.nan),
-        "spread": np.where(there, (last - first + 1) / np.maximum(sum_of(hit.astype(np.float32), titles), 1), np.nan),
+        "spread": np.where(
+            there, (last - first + 1) / np.maximum(sum_of(hit.astype(np.float32), titles), 1), np.nan
+        ),
     }
     if len(asked.words) > 1:
         follows = np.zeros((len(asked.words) - 1, len(titles.value)), dtype=np.float32)
@@ -169,7 +169,9 @@ def _heads(
     }
 
 
-def _brand(asked: Asked, opener: np.ndarray, catalogue: Catalogue, exact: np.ndarray, titles: Ragged) -> np.ndarray:
+def _brand(
+    asked: Asked, opener: np.ndarray, catalogue: Catalogue, exact: np.ndarray, titles: Ragged
+) -> np.ndarray:
     """1 the brand asked for, -1 another one, 0 when the query names none."""
     named = catalogue.brands[asked.ids]
     if not named.any():
@@ -186,12 +188,19 @@ def _numbers(
     which = [i for i, unit in enumerate(asked.unit) if unit is not None]
     numbers = sum_of(np.isfinite(catalogue.lexicon.value[known]).astype(np.float32), titles)
     if not which:
-        return {"numbers_agree": np.nan, "numbers_against": np.nan, "numbers_off": np.nan, "title_numbers": numbers}
+        return {
+            "numbers_agree": np.nan,
+            "numbers_against": np.nan,
+            "numbers_off": np.nan,
+            "title_numbers": numbers,
+        }
     agree = best_of(exact[which], titles) > 0
     against, off = [], []
     value, bases = catalogue.lexicon.value[known], catalogue.lexicon.base
     for row, i in enumerate(which):
-        same = np.array([bases[k] == asked.unit[i] and bases[k] is not None for k in known.tolist()], dtype=bool)
+        same = np.array(
+            [bases[k] == asked.unit[i] and bases[k] is not None for k in known.tolist()], dtype=bool
+        )
         there = best_of(same.astype(np.float32), titles) > 0
         against.append(there & ~agree[row])
         apart = np.abs(np.log(np.maximum(np.where(same, value, 1), 1e-6) / max(asked.value[i], 1e-6)))
@@ -205,12 +214,8 @@ def _numbers(
     }
 
 
-def _scores(
-    asked: Asked, goods: Goods, catalogue: Catalogue, flat: np.ndarray, exact: np.ndarray
-) -> Columns:
+def _scores(asked: Asked, goods: Goods, catalogue: Catalogue, flat: np.ndarray, exact: np.ndarray) -> Columns:
     """Whole-text scores, also beside what the best titles of the catalogue get for the same query."""
-    from moonshelf.relevance.catalogue import B, K1
-
     titles = goods.titles
     often = sum_of(exact, titles)
     norm = K1 * (1 - B + B * titles.lengths() / catalogue.mean_length)
@@ -253,4 +258,3 @@ def _fields(asked: Asked, goods: Goods, catalogue: Catalogue, exact: np.ndarray)
     if goods.fields:
         out["anywhere"] = share @ anywhere
     return out
-

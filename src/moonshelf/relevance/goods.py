@@ -105,5 +105,7 @@ def field_words(name: str, value: str | None) -> tuple[str, ...]:
 def used_fields(products: pl.DataFrame) -> list[str]:
     """The fields that at least one product has words in."""
     return [
-        name for name in FIELDS if any(field_words(name, value) for value in products[name].unique().to_list())
+        name
+        for name in FIELDS
+        if any(field_words(name, value) for value in products[name].unique().to_list())
     ]

@@ -77,7 +77,7 @@ class Lexicon:
         return self.word_grams.lengths().astype(np.float32)
 
     def alike(self, word: str) -> np.ndarray:
-        """``[V + 1]`` float32 likeness in spelling, ``2 |shared trigrams| / (|a| + |b|)`` (Dice); measures have none."""
+        """``[V + 1]`` float32 likeness in spelling, ``2 |shared trigrams| / (|a| + |b|)`` (Dice); 0 for measures."""
         out = np.zeros(len(self), dtype=np.float32)
         mine = Counter(trigrams(word))
         if not word or word.startswith("#"):
@@ -88,7 +88,7 @@ class Lexicon:
             if at is not None:
                 part = slice(lists.start[at], lists.start[at + 1])
                 out[lists.value[part]] += np.minimum(counts[part], often)
-        return out * 2 / (self._gram_numbers + sum(mine.values()))
+        return np.asarray(out * 2 / (self._gram_numbers + sum(mine.values())))
 
     def mend(self, word: str) -> tuple[str, ...]:
         """What an unknown word may have meant: ``(word,)`` itself when it is known or nothing is near.

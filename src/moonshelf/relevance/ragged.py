@@ -32,7 +32,7 @@ class Ragged:
 
     def lengths(self) -> np.ndarray:
         """``[N]`` int64."""
-        return np.diff(self.start)
+        return np.asarray(np.diff(self.start))
 
     def owner(self) -> np.ndarray:
         """``[start[N]]``: the list that each value belongs to."""
@@ -42,7 +42,7 @@ class Ragged:
         """Where the values of some lists lie in ``value``, one list after the other."""
         begin, n = self.start[rows], self.start[rows + 1] - self.start[rows]
         ends = np.cumsum(n)
-        return np.arange(int(n.sum())) + np.repeat(begin - ends + n, n)
+        return np.asarray(np.arange(int(n.sum())) + np.repeat(begin - ends + n, n))
 
     def take(self, rows: np.ndarray) -> Ragged:
         """Some lists, in the order asked for."""

@@ -50,8 +50,8 @@ _TOKEN = re.compile(
     rf"|(?P<number>{_NUMBER})(?:[ -]*(?P<unit>{'|'.join(sorted(_UNIT, key=len, reverse=True))})(?![^\W_{_CJK}])\.?)?"
     rf"|(?P<cjk>[{_CJK}]+)|(?P<word>[^\W\d_{_CJK}][^\W_{_CJK}]*)|(?P<mark>[,(;|]| - )"
 )
-_STOP = frozenset("a an and at by from in of on or s the to with for w".split())
-_TURNS = frozenset("with for in from w of".split())  # what comes before them is the thing, what comes after describes it
+_STOP = {"a", "an", "and", "at", "by", "from", "in", "of", "on", "or", "s", "the", "to", "with", "for", "w"}
+_TURNS = {"with", "for", "in", "from", "w", "of"}  # before them stands the thing, after them what it is like
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +76,15 @@ def read_text(text: str) -> Text:
     plain = re.sub(r"(?<=\d)\s*(?:''|\"|\u201d|\u2033)", " in ", plain)
     plain = re.sub(r"(?<=\d)\s*(?:'|\u2032)(?![a-z])", " ft ", plain)
     plain = re.sub(r"['\u2019]", "", plain)
-    plain = re.sub(r"(?<=[\d.])\s*x\s*(?=[\d.])|(?<=[a-z]\.)\s*x\s*(?=\d)|(?:(?<=\bin)|(?<=\bft))\s*x\s*(?=\d)", " \u00d7 ", plain)
+    plain = re.sub(
+        r"(?<=[\d.])\s*x\s*(?=[\d.])|(?<=[a-z]\.)\s*x\s*(?=\d)|(?:(?<=\bin)|(?<=\bft))\s*x\s*(?=\d)",
+        " \u00d7 ",
+        plain,
+    )
     words: list[str] = []
     shown: list[str] = []
-    head, bare = -1, []  # bare: numbers of a chain 24 x 36 that wait for its unit
+    head = -1
+    bare: list[int] = []  # numbers of a chain 24 x 36 that wait for its unit
     turned = False
     last_end = 0
     for found in _TOKEN.finditer(plain):

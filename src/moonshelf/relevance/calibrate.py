@@ -1,0 +1,62 @@
+"""From a model's score to a mean grade, and to the probability of a grade or better: fit on held-out queries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What was seen on held-out pairs.
+
+    Attributes:
+        score: ``[n]`` float64 scores, ascending. grade: ``[n]`` their grades.
+        slope, level: ``mean grade = slope * score + level``, by least squares.
+    """
+
+    score: np.ndarray
+    grade: np.ndarray
+    slope: float
+    level: float
+
+    def grades(self, score: np.ndarray) -> np.ndarray:
+        """Mean grades, inside the range of the grades that were seen; a line, so the order of scores stays."""
+        line = self.slope * score + self.level
+        return np.asarray(np.clip(line, self.grade.min(), self.grade.max()), dtype=np.float32)
+
+    def probability(self, score: np.ndarray, threshold: float) -> np.ndarray:
+        """``P(grade >= threshold)`` by isotonic regression over the held-out pairs, ``[n]`` float32."""
+        fitted = isotonic((self.grade >= threshold).astype(np.float64))
+        return np.asarray(np.interp(score, self.score, fitted), dtype=np.float32)
+
+
+def calibrate(score: np.ndarray, grade: np.ndarray) -> Calibration:
+    """Fit on held-out pairs. Scores that do not rise with grades (too few pairs) give the mean grade a flat line of 1.
+
+    Raises:
+        ValueError: fewer than two pairs.
+    """
+    if len(score) < 2:
+        raise ValueError("calibration needs at least two pairs")
+    order = np.argsort(score, kind="stable")
+    x, y = score[order].astype(np.float64), grade[order].astype(np.float64)
+    spread = float(((x - x.mean()) ** 2).sum())
+    slope = float(((x - x.mean()) * (y - y.mean())).sum()) / spread if spread > 0 else 0.0
+    slope = slope if slope > 0 else 1.0  # never turn the order round on the word of a few pairs
+    return Calibration(x, y, slope, float(y.mean() - slope * x.mean()))
+
+
+def isotonic(value: np.ndarray) -> np.ndarray:
+    """The ascending sequence nearest to ``value [n]`` by least squares (pool adjacent violators, Ayer et al. 1955)."""
+    total: list[float] = []
+    count: list[int] = []
+    for v in value.tolist():
+        total.append(v)
+        count.append(1)
+        while len(total) > 1 and total[-2] * count[-1] >= total[-1] * count[-2]:
+            t, c = total.pop(), count.pop()
+            total[-1] += t
+            count[-1] += c
+    return np.repeat(np.array(total) / np.array(count), count) if total else np.empty(0)
