@@ -22,7 +22,9 @@ def made(seed: int = 0, queries: int = 40, noise: float = 0.7, ties: bool = True
 @pytest.mark.parametrize("seed", range(4))
 def test_spearman_equals_scipy_with_ties(seed: int) -> None:
     rows = made(seed)
-    assert grades.spearman(rows, draws=2).value == pytest.approx(spearmanr(rows.score, rows.grade)[0], abs=1e-12)
+    assert grades.spearman(rows, draws=2).value == pytest.approx(
+        spearmanr(rows.score, rows.grade)[0], abs=1e-12
+    )
 
 
 def test_spearman_draws_whole_queries() -> None:
@@ -50,7 +52,9 @@ def test_ndcg_equals_sklearn(k: int) -> None:
 
 def test_ndcg_shares_the_gain_of_equal_scores() -> None:
     rows = made(3)
-    wanted = [ndcg_score([rows.grade[rows.query == q]], [rows.score[rows.query == q]], k=10) for q in range(40)]
+    wanted = [
+        ndcg_score([rows.grade[rows.query == q]], [rows.score[rows.query == q]], k=10) for q in range(40)
+    ]
     assert grades.query_ndcg(rows, 10)[1] == pytest.approx(wanted, abs=1e-12)  # sklearn averages ties too
     flat = Graded(np.zeros(4), np.array([3.0, 0, 0, 0]), np.zeros(4, int))
     assert grades.ndcg_at(flat, 2).value == pytest.approx((1 + 1 / np.log2(3)) / 4)

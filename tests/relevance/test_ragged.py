@@ -13,7 +13,9 @@ def test_take_and_postings() -> None:
     packed = Ragged.of(LISTS)
     rows = np.array([4, 0, 1, 1])
     taken = packed.take(rows)
-    assert [taken.value[taken.start[i] : taken.start[i + 1]].tolist() for i in range(4)] == [LISTS[r] for r in rows]
+    assert [taken.value[taken.start[i] : taken.start[i + 1]].tolist() for i in range(4)] == [
+        LISTS[r] for r in rows
+    ]
     turned, often = packed.turned(5)
     for word in range(5):
         part = slice(turned.start[word], turned.start[word + 1])

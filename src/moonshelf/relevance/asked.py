@@ -62,7 +62,7 @@ class Asked:
         lexicon = catalogue.lexicon
         found = (flat == self.ids[:, None]) & (self.ids[:, None] > 0)
         found |= (flat == self.joined[:, None]) & (self.joined[:, None] > 0)
-        out = found.astype(np.float32)
+        out: np.ndarray = found.astype(np.float32)
         inside = np.where(flat < len(lexicon), flat, 0)
         for i, own in enumerate(self.unit):
             if own is not None:

@@ -56,7 +56,7 @@ class Trees:
         """
         lightgbm = _library()
         try:
-            return cls(lightgbm.Booster(model_str=path.read_text(), params={"verbose": -1}))
+            return cls(lightgbm.Booster(model_str=path.read_text()))
         except (OSError, UnicodeDecodeError, lightgbm.basic.LightGBMError) as error:
             raise InputError(
                 "the trees cannot be read",
