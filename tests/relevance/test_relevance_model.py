@@ -30,7 +30,7 @@ ShopOf = Callable[..., Shop]
 def of_test(model: RelevanceModel, shop: Shop) -> Graded:
     assert shop.relevance is not None
     pairs = shop.relevance.filter(pl.col("split") == "test")
-    query = np.unique(pairs["query_id"].to_numpy(), return_inverse=True)[1]
+    query = np.unique(pairs["query_text"].to_numpy(), return_inverse=True)[1]
     return Graded(grade_pairs(model, pairs, shop), pairs["grade"].to_numpy(), query)
 
 
@@ -98,11 +98,11 @@ def test_reasons_name_words_and_measures(trained: Trained, judged: Shop) -> None
     model, _ = trained
     assert judged.products is not None
     titles = dict(judged.products.select("product_id", "title").iter_rows())
-    lamp = next(p for p, t in titles.items() if "Lamp" in t and "White" in t and "12 in." not in t)
+    lamp = next(p for p, t in titles.items() if "lamp" in t and "White" in t)
     size = titles[lamp].split()[1]
-    (line,) = model.reasons("white lamps 12in sofa", [lamp])
-    assert line == f"matches 'white', 'lamps'; not '12in' (has {size}in), 'sofa'"
-    assert "matches 'mirorr'" in model.reasons("mirorr", [p for p, t in titles.items() if "Mirror" in t])[0]
+    (line,) = model.reasons("white lamps 7in sofa", [lamp])
+    assert line == f"matches 'white', 'lamps'; not '7in' (has {size}in), 'sofa'"
+    assert "matches 'mirorr'" in model.reasons("mirorr", [p for p, t in titles.items() if "mirror" in t])[0]
 
 
 def test_a_missing_val_split_is_made_of_whole_queries(judged: Shop) -> None:
@@ -130,7 +130,7 @@ def test_queries_of_val_and_test_are_not_trained_on(shop_of: ShopOf, judged: Sho
     [
         (lambda t: t.with_columns(pl.lit(2.0).alias("grade")), "all grades are equal"),
         (lambda t: t[:12], "too few judged pairs"),
-        (lambda t: t.with_columns(pl.lit("x").alias("product_id")), "no judged pair can be used"),
+        (lambda t: t.with_columns(pl.lit(float("nan")).alias("grade")), "no judged pair"),
     ],
 )
 def test_tables_that_cannot_train(
@@ -182,8 +182,8 @@ def test_damaged_and_missing_models(trained: Trained, tmp_path: Path) -> None:
 def test_a_model_of_another_shop_is_refused(trained: Trained, judged: Shop, shop_of: ShopOf) -> None:
     assert judged.products is not None and judged.relevance is not None
     other = shop_of(
-        products=judged.products.with_columns("o" + pl.col("product_id")),
-        relevance=judged.relevance.with_columns("o" + pl.col("product_id")),
+        products=judged.products.with_columns(pl.col("product_id").str.replace("p", "o")),
+        relevance=judged.relevance.with_columns(pl.col("product_id").str.replace("p", "o")),
     )
     with pytest.raises(InputError, match="another shop"):
         grade_pairs(trained[0], judged.relevance, other)

@@ -147,9 +147,10 @@ def feature_rows(
 ) -> np.ndarray:
     """All features of a query against products, ``[n, F]`` float32, in the order of ``feature_names``."""
     rows = np.stack([*pair_features(asked, goods, catalogue).values()], axis=1)
-    if vectors is None or vector is None:
-        return rows
-    return np.concatenate((rows, vectors.features(vector, goods.product_ids)), axis=1)
+    if vectors is not None and vector is not None:
+        rows = np.concatenate((rows, vectors.features(vector, goods.product_ids)), axis=1)
+    # sums in another order (other candidates, another machine) must not fall on the other side of a tree's threshold
+    return np.round(rows, 4)
 
 
 def feature_names(catalogue: Catalogue, vectors: bool) -> list[str]:
@@ -180,7 +181,7 @@ def open_relevance(path: str | Path, vectors: ShelfVectors | None = None) -> Rel
         info: dict[str, Any] = json.loads((folder / WORDS).read_text())
         if info.get("format") != FORMAT:
             raise InputError(f"the model has format {info.get('format')}", where=str(folder), mend=_AGAIN)
-        with np.load(folder / ARRAYS, allow_pickle=False) as file:
+        with (folder / ARRAYS).open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             held = {name: file[name] for name in file.files}
         lexicon = Lexicon(info["words"], held["counts"], info["products"])
         lists = {
