@@ -26,6 +26,7 @@ from moonshelf.encoder import load_encoder
 from moonshelf.errors import InputError
 from moonshelf.evaluation import grades
 from moonshelf.evaluation.grades import Graded
+from moonshelf.relevance import features
 from moonshelf.relevance.calibrate import calibrate
 from moonshelf.relevance.model import feature_names
 from moonshelf.relevance.train import pair_rows, read_catalogue, training_pairs, usable_pairs
@@ -35,6 +36,7 @@ from moonshelf.shelf import Shelf, embed_shop
 from moonshelf.shop.shop import Shop, open_shop
 from moonshelf.workspace import digest
 
+MAKERS = ("words", "ragged", "lexicon", "latent", "goods", "catalogue", "asked", "features", "vectors")
 METRICS = (
     ("spearman", grades.spearman, grades.spearman_difference),
     ("ndcg@10", grades.ndcg_at, grades.ndcg_difference),
@@ -52,8 +54,9 @@ def our_features(
         folder = work / "shelf"
         shelf = Shelf.open(folder) if folder.is_dir() else embed_shop(shop, encoder, folder)
         vectors = ShelfVectors(shelf, encoder)
-    code = Path(sys.modules["moonshelf.relevance"].__file__ or "").parent.glob("*.py")
-    mark = digest([shop.fingerprint, with_vectors, sorted(p.read_text() for p in code)])
+    code = Path(features.__file__).parent
+    texts = [(code / f"{name}.py").read_text() for name in MAKERS]
+    mark = digest([shop.fingerprint, with_vectors, texts])
     file = work / f"features-{mark}.npz"
     if not file.is_file():
         catalogue = read_catalogue(shop, 0)
@@ -143,7 +146,7 @@ def main() -> int:
     parser.add_argument("--folds", type=int, default=0)
     a = parser.parse_args()
     shop, work = open_shop(a.shop), Path(a.work)
-    pairs = usable_pairs(shop).with_row_index("at")
+    pairs = usable_pairs(shop)
     rows, names = our_features(shop, pairs, work, a.vectors)
     grade = pairs["grade"].to_numpy()
     query = np.unique(pairs["query_text"].to_numpy(), return_inverse=True)[1]
@@ -151,14 +154,22 @@ def main() -> int:
     if a.folds:
         at = np.flatnonzero(pairs["split"].to_numpy() == "train")
         own = np.unique(query[at], return_inverse=True)[1]
-        for label, columns in (("ours", plain), ("ours, vectors", list(range(len(names)))))[: 1 + a.vectors]:
+        found = []
+        for columns in (plain, list(range(len(names))))[: 1 + a.vectors]:
             told = folds(rows[np.ix_(at, columns)], grade[at], [names[i] for i in columns], own, a.folds)
-            print(label, f"{a.folds} folds of train:", grades.spearman(Graded(told, grade[at], own)))
+            found.append(Graded(told, grade[at], own))
+        print(f"{a.folds} folds of {len(at)} train pairs, {own.max() + 1} queries")
+        for metric, measure, difference in METRICS:
+            print(f"{metric:<10}ours {measure(found[0])}")
+            if a.vectors:
+                print(
+                    f"{metric:<10}with vectors {measure(found[1])}  more {difference(found[1], found[0]).signed()}"
+                )
         return 0
     seeds = range(a.seeds)
     splits = []
     for seed in seeds:  # pairs keep their row number, so that features are found again
-        row = {(q, p): i for i, q, p in pairs.select("at", "query_id", "product_id").iter_rows()}
+        row = {(q, p): i for i, (q, p) in enumerate(pairs.select("query_id", "product_id").iter_rows())}
         splits.append(
             [
                 np.array([row[x] for x in t.select("query_id", "product_id").iter_rows()])

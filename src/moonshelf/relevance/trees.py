@@ -11,6 +11,7 @@ from moonshelf.errors import InputError
 
 ROUNDS = 1000
 PATIENCE = 60
+_MANY = 10_000
 _SMALL = 60  # least rows of a leaf; a fortieth of the rows in a small shop
 
 
@@ -95,6 +96,8 @@ def train_trees(
         "lambda_l2": 5.0,
         "seed": seed,
         "deterministic": True,
+        # threads meet once a leaf: on few rows waiting costs more than the work, most of all beside torch's threads
+        "num_threads": 0 if len(rows) >= _MANY else 1,
         "force_row_wise": True,
         "verbose": -1,
     }
