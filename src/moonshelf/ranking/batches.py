@@ -89,6 +89,7 @@ class ClickBatches:
         longest: int = 50,
     ) -> None:
         self.rows, self.history, self.content, self.longest = rows, history, content, longest
+        self.features = features
         self._items = len(history.items)
         self._item_columns = _table(features.item, self._items)
         self._user_columns = _table(features.user, len(history.users))

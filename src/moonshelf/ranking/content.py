@@ -67,6 +67,10 @@ class Content:
         """Share of the products that have a vector."""
         return float((self._row >= 0).mean()) if len(self._row) else 0.0
 
+    def has(self, products: np.ndarray) -> np.ndarray:
+        """``[n]`` bool: which products are on the shelf."""
+        return np.asarray(self._row[products] >= 0)
+
     def fetch(self, what: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Vectors of entries.
 
