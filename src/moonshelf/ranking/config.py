@@ -34,7 +34,7 @@ class RankConfig:
     around_days: int = 30
     cut: str = ""
     calibrate: Literal["isotonic", "platt", "none"] = "platt"
-    model: ClickConfig = field(default_factory=lambda: ClickConfig(dropout=0.1))
+    model: ClickConfig = field(default_factory=lambda: ClickConfig(dropout=0.1, position="examination"))
     train: ClickTrainConfig = field(default_factory=ClickTrainConfig)
 
     def moment(self) -> datetime | None:

@@ -6,6 +6,7 @@ new vectors need no new rows, and memory grows with what a batch touches, not wi
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,8 +60,23 @@ class Content:
         self.shelf, self.version, self.dim = shelf, shelf.encoder_version, shelf.dim
         row = {product_id: i for i, product_id in enumerate(shelf.product_ids)}
         self._row = np.array([row.get(item, -1) for item in history.items], dtype=np.int64)
-        self._queries = queries
-        self._items = len(history.items)
+        self._queries, self._asked = queries, np.zeros((0, self.dim), dtype=np.float32)
+        self._items, self._of_history = len(history.items), len(history.queries)
+
+    @property
+    def asks(self) -> str:
+        """``vectors`` where the history's queries have some, ``none`` otherwise."""
+        return "none" if self._queries is None else "vectors"
+
+    def asking(self, vector: np.ndarray) -> Content:
+        """The same with one more query behind those of the history, for somebody who asks now; nothing is copied.
+
+        Args:
+            vector: ``[dim]`` unit vector; its number is ``len(history.items) + len(history.queries)``.
+        """
+        own = copy.copy(self)
+        own._asked = np.asarray(vector, dtype=np.float32)[None]
+        return own
 
     @property
     def covered(self) -> float:
@@ -88,9 +104,12 @@ class Content:
         at = np.flatnonzero(rows >= 0)
         order = at[np.argsort(rows[at], kind="stable")]  # pages in the order in which they lie
         out[order] = self.shelf.take(rows[order])
+        now = self._items + self._of_history
         if self._queries is not None:
-            asks = np.flatnonzero(what >= self._items)
+            asks = np.flatnonzero((what >= self._items) & (what < now))
             out[asks] = self._queries[what[asks] - self._items]
+        if len(self._asked):
+            out[what == now] = self._asked[0]
         return out, np.asarray(out.any(axis=1))
 
 
