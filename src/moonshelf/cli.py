@@ -16,12 +16,12 @@ from typing import Any
 from moonshelf import __version__
 from moonshelf.cli_augment import augment_options, augment_verb
 from moonshelf.cli_evaluate import WHAT, evaluate, evaluate_options
+from moonshelf.cli_rank import rank_options, rank_words
 from moonshelf.errors import InputError
 from moonshelf.workspace import full_disk
 
 NOT_BUILT = {
     "relevance": "train a query-product relevance model",
-    "rank": "train and evaluate a click model",
     "creative": "choose between creatives and say why",
     "study": "exchange rate and scaling studies",
     "export": "ONNX and sentence-transformers export",
@@ -289,6 +289,8 @@ def build_parser() -> argparse.ArgumentParser:
     _shop_argument(p)
     evaluate_options(p)
 
+    rank_options(verbs)
+
     p = _verb(
         verbs,
         "heatmap",
@@ -325,7 +327,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if missing is not None:
             what = f"moonshelf {missing} is not built yet ({NOT_BUILT[missing]})"
             raise InputError(what, mend="see docs/LOG.md for the plan")
-        args = build_parser().parse_args(words)
+        args = build_parser().parse_args(rank_words(words))
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and args.call is not _train:
             raise InputError(
                 f"moonshelf {words[0]} is one process; torchrun would start it several times in one folder",

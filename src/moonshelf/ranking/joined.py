@@ -162,9 +162,11 @@ class Stages:
         candidates = candidate_rows(history, number, items, after(history), place)
         click = self.ranker.score(candidates, placed=False, content=content)
         best = np.argsort(-click, kind="stable")[:k]
-        matched = self.grader.reasons(text, [ids[i] for i in best]) if grade is not None and text and self.grader
-        else None  # fmt: skip why = self._reasons(items[best], rows[best], score[best], past, matched, query is not
-        None, photo) out = []
+        matched = None
+        if grade is not None and text is not None and self.grader is not None:
+            matched = self.grader.reasons(text, [ids[i] for i in best])
+        why = self._reasons(items[best], rows[best], score[best], past, matched, query is not None, photo)
+        out = []
         for at, (i, reason) in enumerate(zip(best.tolist(), why, strict=True)):
             row = self.shelf.products.row(int(rows[i]), named=True)
             out.append(
