@@ -20,7 +20,7 @@ from moonshelf.ranking.history import History
 from moonshelf.ranking.models.click_model import NEEDS_CONTENT, ClickModel, Sizes
 from moonshelf.ranking.parts import parts_of
 from moonshelf.ranking.rows import Rows
-from moonshelf.ranking.store import Stored, load_ranker, rebound, save_ranker
+from moonshelf.ranking.store import FORMAT, Stored, load_ranker, rebound, save_ranker
 from moonshelf.ranking.train import STAGE, score, train_clicks
 from moonshelf.shop.shop import Shop
 from moonshelf.workspace import atomic_folder, digest, read_manifest, write_manifest
@@ -43,16 +43,18 @@ class Ranker:
     config: RankConfig
     calibration: Calibration | None = None
 
-    def batches(self, rows: Rows, content: Content | None = None) -> ClickBatches:
-        """Rows with everything that the model reads."""
+    def batches(self, rows: Rows, content: Content | None = None, asked: str | None = None) -> ClickBatches:
+        """Rows with everything that the model reads; ``content`` and ``asked`` of a query that is in no history."""
         return ClickBatches(
             rows, self.history, self.features, content or self.content,
-            row_columns=row_columns(self.shop, self.history, rows), longest=self.config.model.longest,
+            row_columns=row_columns(self.shop, self.history, rows, asked), longest=self.config.model.longest,
         )  # fmt: skip
 
-    def score(self, rows: Rows, *, placed: bool, content: Content | None = None) -> np.ndarray:
+    def score(
+        self, rows: Rows, *, placed: bool, content: Content | None = None, asked: str | None = None
+    ) -> np.ndarray:
         """``[N]`` probabilities of the first label, calibrated; ``placed`` as in ``ClickModel.forward``."""
-        found = score(self.model, self.batches(rows, content), placed=placed)[:, 0]
+        found = score(self.model, self.batches(rows, content, asked), placed=placed)[:, 0]
         if self.calibration is None:
             return found
         return self.calibration.apply(found).astype(np.float32)
@@ -96,6 +98,7 @@ def train_ranker(
         "encoder": encoder,
         "dim": content.dim if content else 0,
         "queries": asks,
+        "format": FORMAT,
     }
     key = digest([STAGE, inputs, asdict(config), seed])
     done = read_manifest(folder)

@@ -6,7 +6,9 @@ place with others is told. What counts acts or days does so as of the row's own 
 
 from __future__ import annotations
 
+import json
 import zlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +18,16 @@ import polars as pl
 
 from moonshelf.arrays import count_below
 from moonshelf.ranking.history import History
+from moonshelf.ranking.match import SIZE as match_size
+from moonshelf.ranking.match import match
 from moonshelf.ranking.rows import DAY, Rows
 from moonshelf.shop.shop import Shop
 
 PRICES = 20  # buckets of equally many products
 AGES = (1, 3, 7, 14, 30, 60, 120, 365)  # days since a product came; bucket edges
 FAMES = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # acts on a product before the row; bucket edges
-ROW_SIZES = (len(FAMES) + 1, len(AGES) + 2)
+ATTRIBUTES = 6  # columns at most
+ROW_SIZES = (len(FAMES) + 1, len(AGES) + 2, match_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,8 @@ class Features:
 def build_features(
     shop: Shop, history: History, *, buckets: int = 100_000, like: Mapping[str, Any] | None = None
 ) -> Features:
-    """Category at every level, brand and price of products; every column of the table users.
+    """Category at every level, brand, price and the most common attributes of products; every column of the table
+    users.
 
     Args:
         buckets: largest table; columns with more values are hashed into it.
@@ -118,6 +124,15 @@ def _columns(
     ]
     item.append(names("item.brand", products["brand"].to_list()))
     item.append(quantity("item.price", products["price"].to_numpy()))
+    maps = [json.loads(text or "{}") for text in products["attributes"]]
+    keys = Counter(key for own in maps for key in own)
+    often = [key for key, n in keys.most_common(ATTRIBUTES) if n >= 0.05 * len(maps)]
+    if like is not None:
+        often = [c["name"][len("item.is ") :] for c in like["item"] if c["name"].startswith("item.is ")]
+    item += [
+        names(f"item.is {key}", [None if (v := own.get(key)) is None else str(v) for own in maps])
+        for key in often
+    ]
     user: list[Column] = []
     if shop.users is not None:
         place = pl.DataFrame({"user_id": history.users}, schema={"user_id": pl.String})
@@ -188,6 +203,6 @@ def age(shop: Shop, rows: Rows) -> np.ndarray:
     return np.where(known, 1 + np.searchsorted(np.array(AGES), days, side="right"), 0).astype(np.int32)
 
 
-def row_columns(shop: Shop, history: History, rows: Rows) -> np.ndarray:
-    """``[N, 2]`` features of the rows themselves: ``fame`` and ``age``; sizes are ``ROW_SIZES``."""
-    return np.stack((fame(history, rows), age(shop, rows)), axis=1)
+def row_columns(shop: Shop, history: History, rows: Rows, asked: str | None = None) -> np.ndarray:
+    """``[N, 3]`` features of the rows themselves: ``fame``, ``age``, ``match``; sizes are ``ROW_SIZES``."""
+    return np.stack((fame(history, rows), age(shop, rows), match(shop, history, rows, asked)), axis=1)

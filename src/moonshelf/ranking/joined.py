@@ -160,7 +160,7 @@ class Stages:
             if place < 0 and content is not None:
                 place, content = len(history.queries), content.asking(query)
         candidates = candidate_rows(history, number, items, after(history), place)
-        click = self.ranker.score(candidates, placed=False, content=content)
+        click = self.ranker.score(candidates, placed=False, content=content, asked=text)
         best = np.argsort(-click, kind="stable")[:k]
         matched = None
         if grade is not None and text is not None and self.grader is not None:

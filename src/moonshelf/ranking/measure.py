@@ -26,6 +26,7 @@ from moonshelf.ranking.rows import Rows
 from moonshelf.types import Interval
 
 DECILES = 10
+LEAST = 10  # users of a bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,8 @@ class RankResult:
     """Everything one evaluation found out.
 
     Attributes:
-        metrics: GAUC, AUC, log loss, NDCG@10, hit rate@10 of the model; ``gauc without places`` orders as a ranker
-            would, wherever rows were shown.
+        metrics: GAUC, AUC, log loss, NDCG@10, hit rate@10 (@3 where lists are shorter) of the model; ``gauc without
+            places`` orders as a ranker would, wherever rows were shown.
         popularity: GAUC and NDCG@10 of ordering by how many acts a product had had by then. difference: ours minus
             that.
         error: expected calibration error; curve: predicted, seen, rows a bin.
@@ -102,18 +103,20 @@ def measure(ranker: Ranker, train: Rows, rows: Rows, *, seed: int = 0) -> RankRe
     free = Scored(ranker.score(rows, placed=False).astype(np.float64), label, own)
     acts = np.bincount(ranker.history.what[ranker.history.kind < 3], minlength=len(ranker.history.items))
     popular = Scored(fame(ranker.history, rows).astype(np.float64), label, own)
+    longest = int(np.unique(rows.page, return_counts=True)[1].max())
+    k = 10 if longest > 10 else 3  # of ten shown, ten are always hit
     metrics = {
         "gauc": gauc(placed, seed=seed),
         "auc": auc_by_users(placed, seed=seed),
         "log loss": log_loss(placed, seed=seed),
         "gauc without places": gauc(free, seed=seed),
         "ndcg@10": ndcg(free, rows.page, seed=seed),
-        "hit rate@10": hit_rate(free, rows.page, seed=seed),
+        f"hit rate@{k}": hit_rate(free, rows.page, k, seed=seed),
     }
     known = np.isin(rows.item, train.item[train.clicked(name)])
     columns = [c for c in ranker.features.item if c.name.startswith("item.category") and c.known]
     category = np.array(["(none)", *(columns[0].known if columns else ())])
-    days = np.array(["unknown", *(f"under {d} days" for d in AGES), f"{AGES[-1]} days and more"])
+    days = np.array(["unknown", *(f"under {d:>3} days" for d in AGES), f"{AGES[-1]} days and more"])
     order = np.argsort(np.argsort(acts[rows.item], kind="stable"), kind="stable")
     buckets = {
         "popularity, tenths of the rows": by_bucket(free, 1 + order * DECILES // max(1, len(order)), gauc),
@@ -132,6 +135,11 @@ def measure(ranker: Ranker, train: Rows, rows: Rows, *, seed: int = 0) -> RankRe
         gauc_difference(free, popular, seed=seed),
         calibration_error(placed),
         calibration_curve(placed),
-        {name: found for name, found in buckets.items() if len(found) > 1},
+        {name: found for name, found in ((n, _told(b)) for n, b in buckets.items()) if len(found) > 1},
         protocol,
     )
+
+
+def _told(found: Mapping[object, Interval]) -> dict[object, Interval]:
+    """Buckets of enough users to say something."""
+    return {name: i for name, i in found.items() if i.n >= LEAST}

@@ -25,6 +25,7 @@ from moonshelf.ranking.train import ClickTrainConfig
 from moonshelf.workspace import atomic_write, write_frame, write_json
 
 CONFIG_FILE, WEIGHTS_FILE = "ranking.json", "model.safetensors"
+FORMAT = 1  # of the columns that a model reads; raised whenever rows get other ones
 _NAMES = ("items", "queries", "users")
 
 
@@ -58,6 +59,7 @@ def save_ranker(stored: Stored, folder: Path) -> None:
             pl.DataFrame({"id": stored.names[name]}, schema={"id": pl.String}), folder / f"{name}.parquet"
         )
     told = {
+        "format": FORMAT,
         "config": dataclasses.asdict(stored.config),
         "sizes": dataclasses.asdict(stored.model.sizes),
         "features": stored.features,
@@ -93,6 +95,8 @@ def load_ranker(path: str | Path) -> Stored:
     folder = find_ranker(path)
     try:
         told = json.loads((folder / CONFIG_FILE).read_text())
+        if told["format"] != FORMAT:
+            raise ValueError(f"its rows have format {told['format']}, this version's have {FORMAT}")
         config = _config(told["config"])
         plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in told["sizes"].items()}
         sizes = Sizes(**plain)
