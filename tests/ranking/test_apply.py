@@ -1,0 +1,285 @@
+"""The ranking stage on a small shop: rows by time, training, the model on disk, another shop, the three stages
+joined.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from moonshelf.errors import InputError, TooLittleData
+from moonshelf.ranking.apply import Ranker, after, candidate_rows, open_ranker, train_ranker
+from moonshelf.ranking.config import RankConfig
+from moonshelf.ranking.content import Content, query_vectors
+from moonshelf.ranking.history import build_history
+from moonshelf.ranking.joined import Ranked, Stages, format_ranked, ranked_json
+from moonshelf.ranking.match import SIZE, match, words
+from moonshelf.ranking.measure import measure
+from moonshelf.ranking.models.click_model import ClickConfig
+from moonshelf.ranking.parts import parts_of
+from moonshelf.ranking.store import CONFIG_FILE, load_ranker
+from moonshelf.ranking.train import ClickTrainConfig, score
+from moonshelf.shelf import Shelf, embed_shop
+from moonshelf.shelf.search import query_vector
+from moonshelf.shop.shop import Shop, open_shop
+
+sys.path.append(str(Path(__file__).parents[1] / "shelf"))
+from tinyshop import TinyEncoder
+
+START = datetime(2025, 3, 1, tzinfo=UTC)
+COLOURS, KINDS = ("red", "blue", "green", "white"), ("mug", "lamp", "shoe")
+N, USERS = 60, 30
+CONFIG = RankConfig(
+    model=ClickConfig(width=8, hidden=(32, 16), longest=20, position="examination"),
+    train=ClickTrainConfig(batch=256, epochs=4, rate=5e-3, table_rate=5e-3, patience=0),
+)
+
+
+def write_shop(folder: Path, products: int = N) -> Path:
+    """Users like one colour; a page shows six products for a query by kind, and places further down get fewer looks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    colour = [COLOURS[i % 4] for i in range(products)]
+    kind = [KINDS[i % 3] for i in range(products)]
+    pl.DataFrame(
+        {
+            "product_id": [f"p{i}" for i in range(products)],
+            "title": [f"{c} {k} {i}" for i, (c, k) in enumerate(zip(colour, kind, strict=True))],
+            "category": [f"Shop > {k}" for k in kind],
+            "attributes": [json.dumps({"colour": c}) for c in colour],
+        }
+    ).write_csv(folder / "products.csv")
+    shown, acts = [], []
+    for page in range(400):
+        user, time = int(rng.integers(0, USERS)), START + timedelta(hours=page)
+        k = int(rng.integers(0, 3))
+        items = rng.choice(np.arange(k, N, 3), 6, replace=False)
+        for place, item in enumerate(items.tolist(), 1):
+            likes = 0.75 if item % 4 == user % 4 else 0.05
+            click = int(rng.random() < likes / place**0.5)
+            shown.append((f"u{user}", time, f"p{item}", click, place, f"page{page}", KINDS[k]))
+            if click:
+                acts.append((f"u{user}", time + timedelta(seconds=30), f"p{item}", "click", KINDS[k]))
+    names = ["user_id", "time", "product_id", "clicked", "position", "query_id", "query_text"]
+    pl.DataFrame(shown, schema=names, orient="row").write_parquet(folder / "impressions.parquet")
+    names = ["user_id", "time", "product_id", "action", "query_text"]
+    pl.DataFrame(acts, schema=names, orient="row").write_parquet(folder / "events.parquet")
+    return folder
+
+
+class Grades:
+    """A grader that knows one word a title; stands where a relevance model stands."""
+
+    def __init__(self, shop: Shop) -> None:
+        assert shop.products is not None
+        self.titles = dict(shop.products.select("product_id", "title").iter_rows())
+
+    def grades(self, query_text: str, product_ids: Sequence[str]) -> np.ndarray:
+        wanted = words(query_text)
+        return np.array(
+            [3.0 * len(wanted & words(self.titles[p])) / len(wanted) for p in product_ids], dtype=np.float32
+        )
+
+    def reasons(self, query_text: str, product_ids: Sequence[str]) -> list[str]:
+        wanted = words(query_text)
+        return [
+            ", ".join(f"matches '{w}'" for w in sorted(wanted & words(self.titles[p]))) for p in product_ids
+        ]
+
+
+World = tuple[Shop, Shelf, Ranker, Path]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("apply")
+    shop = open_shop(write_shop(folder / "shop"), cache=folder / "read")
+    encoder = TinyEncoder()
+    shelf = embed_shop(shop, encoder, folder / "shelf")
+    history = build_history(shop)
+    queries = query_vectors(history, encoder, shop, folder / "queries", shelf.dim)  # type: ignore[arg-type]
+    content = Content(shelf, history, queries)
+    train_ranker(shop, history, content, folder / "work", CONFIG)
+    return shop, shelf, open_ranker(folder / "work", shop, history, content), folder
+
+
+def test_the_model_foresees_clicks_and_knows_the_places(world: World) -> None:
+    shop, _, ranker, folder = world
+    parts = parts_of(shop, ranker.history, CONFIG)
+    result = measure(ranker, parts["train"], parts["test"])
+    assert result.metrics["gauc"].value > 0.75 and result.metrics["gauc without places"].value > 0.75
+    assert result.difference.low > 0 and result.error < 0.15
+    written = json.loads(json.dumps(result.to_json()))
+    assert set(written["metrics"]["gauc"]) == {"value", "low", "high", "n"} and "calibration error" in str(
+        result
+    )
+    looks = load_ranker(folder / "work").about["looks by place"]
+    assert looks[0] == 1 and looks[5] < 0.75 and looks[5] < looks[1]
+    assert ranker.calibration is not None and ranker.calibration.kind == "platt"
+
+
+def test_a_model_that_is_there_is_not_trained_again(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop, _, ranker, folder = world
+    monkeypatch.setattr("moonshelf.progress._quiet", False)
+    before = (folder / "work" / "ranking" / "model.safetensors").read_bytes()
+    train_ranker(shop, ranker.history, ranker.content, folder / "work", CONFIG)
+    assert "done already" in capsys.readouterr().err
+    assert (folder / "work" / "ranking" / "model.safetensors").read_bytes() == before
+    assert not (folder / "work" / "ranking-run").exists()
+
+
+def test_the_same_scores_from_disk_and_over_another_shop(world: World, tmp_path: Path) -> None:
+    shop, _, ranker, folder = world
+    rows = parts_of(shop, ranker.history, CONFIG)["test"]
+    stored = load_ranker(folder / "work" / "ranking")
+    again = score(stored.model, ranker.batches(rows))
+    assert np.allclose(again, score(ranker.model, ranker.batches(rows)), atol=1e-6)
+    other = open_shop(write_shop(tmp_path / "shop", products=N + 12), cache=tmp_path / "read")
+    history = build_history(other)
+    encoder = TinyEncoder()
+    shelf = embed_shop(other, encoder, tmp_path / "shelf")
+    queries = query_vectors(history, encoder, other, tmp_path / "queries", shelf.dim)  # type: ignore[arg-type]
+    moved = open_ranker(folder / "work", other, history, Content(shelf, history, queries))
+    assert moved.model.sizes.products == N + 12
+    twin = parts_of(other, history, CONFIG)["test"]
+    assert np.allclose(moved.score(twin, placed=True), ranker.score(rows, placed=True), atol=1e-5)
+    new = candidate_rows(history, 0, np.arange(N, N + 12), after(history))  # products that no model has seen
+    assert np.isfinite(moved.score(new, placed=False)).all()
+    table = moved.model.things.weight
+    assert torch.equal(table[N + 1], table[0]) and not torch.equal(table[1], table[0])
+
+
+def test_vectors_of_another_version_are_refused_by_name(world: World, tmp_path: Path) -> None:
+    shop, _, ranker, folder = world
+    shelf = embed_shop(shop, TinyEncoder("other"), tmp_path / "shelf")
+    with pytest.raises(InputError, match=r"of encoder other.*trained with tiny"):
+        open_ranker(folder / "work", shop, ranker.history, Content(shelf, ranker.history))
+    with pytest.raises(InputError, match="no shelf is named"):
+        open_ranker(folder / "work", shop, ranker.history, None)
+    with pytest.raises(InputError, match="no shelf is named"):
+        train_ranker(shop, ranker.history, None, tmp_path / "work", CONFIG)
+
+
+def test_damaged_models_are_one_line(world: World, tmp_path: Path) -> None:
+    import shutil
+
+    with pytest.raises(InputError, match="there is no click model here"):
+        load_ranker(tmp_path)
+    broken = tmp_path / "ranking"
+    shutil.copytree(world[3] / "work" / "ranking", broken)
+    told = json.loads((broken / CONFIG_FILE).read_text())
+    (broken / CONFIG_FILE).write_text(json.dumps({**told, "format": 99}))
+    with pytest.raises(InputError, match="rows have format 99"):
+        load_ranker(tmp_path)
+    (broken / CONFIG_FILE).write_text(json.dumps(told))
+    (broken / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_ranker(tmp_path)
+
+
+def test_products_for_a_query_and_a_user(world: World) -> None:
+    shop, shelf, ranker, _ = world
+    stages = Stages(shelf, ranker, Grades(shop))
+    encoder = TinyEncoder()
+    query = query_vector(shelf, encoder, text="blue mug")  # type: ignore[arg-type]
+    found = stages.rank(query=query, text="blue mug", user="u1", k=5, pool=40)
+    assert [r.rank for r in found] == [1, 2, 3, 4, 5] and len({r.product_id for r in found}) == 5
+    assert all(a.click >= b.click for a, b in itertools.pairwise(found))
+    assert sum("blue" in r.title for r in found) >= 3  # user 1 likes blue
+    assert any("matches 'mug'" in r.reason or "matches 'blue'" in r.reason for r in found)
+    strict = stages.rank(query=query, text="blue mug", user="u1", k=40, pool=60, least=3.0)
+    assert strict and all(r.grade == 3.0 and "blue mug" in r.title for r in strict)
+    plain = Stages(shelf, ranker).rank(query=query, text="blue mug", k=3)
+    assert plain[0].grade is None
+    assert (
+        "why" in format_ranked(found)
+        and json.dumps(ranked_json(found))
+        and format_ranked([]) == "nothing found"
+    )
+
+
+def test_a_past_alone_asks_too(world: World) -> None:
+    _, shelf, ranker, _ = world
+    stages = Stages(shelf, ranker)
+    user = ranker.history.users[0]
+    found = stages.rank(user=user, k=10)
+    assert len(found) == 10
+    own = ranker.history.start[:2]
+    done = {ranker.history.items[i] for i in ranker.history.what[own[0] : own[1]] if i < N}
+    repeats = [r for r in found if r.product_id in done]
+    assert all("you looked at it before" in r.reason for r in repeats)
+    fresh = stages.rank(user=user, k=10, again=False)
+    assert not {r.product_id for r in fresh} & done
+    only = stages.rank(user=user, k=5, category="Shop > mug")
+    assert only and all(r.category == "Shop > mug" for r in only)
+
+
+def test_questions_without_an_answer_are_one_line(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, shelf, ranker, _ = world
+    monkeypatch.setattr("moonshelf.progress._quiet", False)
+    stages = Stages(shelf, ranker)
+    with pytest.raises(InputError, match="there is no query, and nobody is named"):
+        stages.rank()
+    with pytest.raises(InputError, match="user 'stranger' has no past"):
+        stages.rank(user="stranger")
+    query = np.array(shelf.rows(0, 1))[0]
+    assert stages.rank(query=query, user="stranger", k=2)  # a query is enough
+    assert "has no past in this shop" in capsys.readouterr().err
+    with pytest.raises(InputError, match="a least grade needs"):
+        stages.rank(query=query, text="mug", least=2.0)
+
+
+def test_one_product_looks_like_another(world: World) -> None:
+    _, shelf, ranker, _ = world
+    stages = Stages(shelf, ranker)
+    stages.alike = -1.0  # every product looks like some other
+    found: list[Ranked] = stages.rank(user=ranker.history.users[0], k=8, again=False)
+    assert all(r.reason.startswith("looks like the ") and r.reason.endswith("you looked at") for r in found)
+
+
+def test_parts_of_acts_know_no_future(world: World) -> None:
+    shop, _, ranker, _ = world
+    config = replace(CONFIG, source="acts", cut="2025-03-12")
+    parts = parts_of(shop, ranker.history, config)
+    cut = int(datetime(2025, 3, 12, tzinfo=UTC).timestamp() * 1_000_000)
+    assert parts["train"].time.max() < parts["val"].time.min() <= parts["val"].time.max() < cut
+    assert parts["test"].time.min() >= cut and parts["test"].made
+    for rows in parts.values():
+        assert rows.clicked().sum() == len(np.unique(rows.page))
+        assert (rows.until <= ranker.history.until(rows.user, rows.time)).all()
+    # what is first acted on after the cut is no negative before it
+    late = ranker.history.time >= cut
+    first = set(ranker.history.what[late].tolist()) - set(ranker.history.what[~late].tolist())
+    negatives = parts["train"].item[~parts["train"].clicked()]
+    assert not first & set(negatives.tolist())
+    with pytest.raises(InputError, match="is no date"):
+        parts_of(shop, ranker.history, replace(config, cut="soon"))
+    with pytest.raises(TooLittleData):
+        parts_of(shop, ranker.history, replace(config, cut="2031-01-01"))
+    with pytest.raises(TooLittleData, match="no user did purchase"):
+        parts_of(shop, ranker.history, replace(config, acts=("purchase",), cut=""))
+
+
+def test_words_that_match(world: World) -> None:
+    shop, _, ranker, _ = world
+    assert words("Red Running-Shoes, 2x") == {"red", "running", "shoe", "2x"}
+    assert words("红色跑鞋") == {"红色", "色跑", "跑鞋"} and words("") == set()
+    history = ranker.history
+    rows = candidate_rows(history, 0, np.array([0, 1, 4]), after(history), len(history.queries))
+    # red mug, blue lamp, red lamp: both words, none, one
+    assert match(shop, history, rows, "red mugs").tolist() == [SIZE - 1, 1, 3]
+    assert match(shop, history, rows, None).tolist() == [0, 0, 0]
