@@ -126,7 +126,7 @@ def _columns(
     item.append(quantity("item.price", products["price"].to_numpy()))
     maps = [json.loads(text or "{}") for text in products["attributes"]]
     keys = Counter(key for own in maps for key in own)
-    often = [key for key, n in keys.most_common(ATTRIBUTES) if n >= 0.05 * len(maps)]
+    often = [key for key, n in keys.most_common() if n >= 0.05 * len(maps) and key != "brand"][:ATTRIBUTES]
     if like is not None:
         often = [c["name"][len("item.is ") :] for c in like["item"] if c["name"].startswith("item.is ")]
     item += [
