@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -39,13 +40,37 @@ def test_columns_of_products_and_users(
     features = build_features(shop, build_history(shop))
     item = {c.name: c for c in features.item}
     # one top category tells nothing; one brand tells those without any apart
-    assert set(item) == {"item.category2", "item.brand", "item.price"}
+    assert set(item) == {"item.category2", "item.brand", "item.price", "item.is colour"}
+    colours = [json.loads(a)["colour"] for a in products["attributes"]]
+    known = item["item.is colour"].known
+    assert [known[v - 1] for v in item["item.is colour"].values] == colours
     assert len(set(item["item.category2"].values.tolist())) == 3 and item["item.category2"].size == 4
     assert item["item.price"].values.tolist() == sorted(item["item.price"].values.tolist())
     user = {c.name: c for c in features.user}
     assert set(user) == {"user.age", "user.club", "user.same"}
     assert user["user.club"].values.tolist() == [2, 1, 0]  # c is in no table: unknown
     assert features.told() == {}
+    # the same numbers for the same values, whatever other products there are; what is new is unknown
+    spec = json.loads(json.dumps(features.spec()))
+    fewer = products.tail(len(products) - 2).with_columns(
+        brand=pl.when(pl.col("product_id") == "3").then(pl.lit("New")).otherwise(pl.col("brand"))
+    )
+    only = users.filter(pl.col("user_id") == "b").drop("age")
+    (tmp_path / "b").mkdir()
+    for name, frame in {"products": fewer.drop("image_ids"), "events": events.tail(2), "users": only}.items():
+        frame.write_parquet(tmp_path / "b" / f"{name}.parquet")
+    later = open_shop(tmp_path / "b", cache=tmp_path / "later")
+    again = build_features(later, build_history(later), like=spec)
+    assert [c.name for c in again.item] == [c.name for c in features.item]
+    for column in again.item:
+        was = item[column.name].values[2:].copy()
+        if column.name == "item.brand":
+            assert column.values[1] == 0 and was[1] > 0
+            was[1] = 0
+        assert column.size == item[column.name].size and (column.values == was).all(), column.name
+    assert {c.name: c.values.tolist() for c in again.user} == {
+        "user.age": [0, 0], "user.club": [1, 0], "user.same": [1, 0]
+    }  # fmt: skip
 
 
 def test_many_values_are_hashed_and_told() -> None:
