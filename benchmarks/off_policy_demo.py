@@ -2,11 +2,11 @@
 
     python benchmarks/off_policy_demo.py DEMO_SHOP [--logs 100] [--json FILE]
 
-DEMO_SHOP: a folder made by `moonshelf demo` (3,000 products; or make_demo_shop). Four rankers use what was logged in the
-first 60% of the time: gradient boosting on clicks, popularity, newest first, and liking of brand and colour; each is a
-list sorted by score and softmax at five temperatures. They are estimated from the random slice (propensity 1 / number of
-candidates) of the pages after that, units are users. The model of DM and DR is the boosting, times the clicks by position
-of the early random slice.
+DEMO_SHOP: a folder made by `moonshelf demo` (3,000 products; or make_demo_shop). Four rankers use what was logged in
+the first 60% of the time: gradient boosting on clicks, popularity, newest first, and liking of brand and colour; each
+is a list sorted by score and softmax at five temperatures. They are estimated from the random slice (propensity 1 /
+number of candidates) of the pages after that; units are users. The model of DM and DR is the boosting, times the clicks
+by position of the early random slice.
 
 Truth: the mean true click chance over all later pages, from truth/. First the log that was written, policy by policy;
 then the share of intervals that hold the truth over --logs further random slices of the same pages, drawn from the
@@ -33,6 +33,7 @@ from moonshelf.workspace import write_json
 TEMPERATURES = (4.0, 2.0, 1.0, 0.5, 0.25)
 RANDOM_SHARE = 0.12
 DRAWS = 400  # of the bootstrap in repeated logs
+NAMES = ("ips", "clipped", "snips", "dm", "dr", "sndr")
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def features(shop: Path, pages: Pages, at: np.ndarray, item: np.ndarray, until: 
     age = (pages.time[at] - came[item]) / np.timedelta64(86400, "s")
     return np.stack([
         famous[item], age, price[item], liking(colour)[u, colour[item]], liking(brand)[u, brand[item]],
-        np.abs(price[item] - paid[u]), overlap, u * 0.0 + category[item],
+        np.abs(price[item] - paid[u]), overlap, category[item],
     ], axis=1)  # fmt: skip
 
 
@@ -117,8 +118,11 @@ def rankers(
     told = model.predict_proba(np.column_stack([new, np.ones(len(new))]))[:, 1]
     scores = {}
     columns = {
-        "boosting": np.log(told / (1 - told)), "popular": new[:, 0], "newest": -new[:, 1], "liking": new[:, 3] + new[:, 4],
-    }  # fmt: skip
+        "boosting": np.log(told / (1 - told)),
+        "popular": new[:, 0],
+        "newest": -new[:, 1],
+        "liking": new[:, 3] + new[:, 4],
+    }
     for name, value in columns.items():
         scores[name] = np.full(there.shape, -np.inf)
         scores[name][there] = (value - value.mean()) / value.std()
@@ -160,6 +164,76 @@ def inside(x: Interval | None, truth: float) -> bool:
     return x is not None and x.low <= truth <= x.high
 
 
+def as_written(
+    tried: list[Policy], rows: tuple[np.ndarray, ...], late: tuple[np.ndarray, ...], uniform: float
+) -> list[dict[str, object]]:
+    """The shop's own random slice, policy by policy."""
+    print(
+        "\nthe log as written: true lift (ratio), estimates of it; * does not hold the truth, ! thin"
+        f"\n{'':<18}{'ess':>6}{'rewards':>8}  {'true':<7}{'IPS':<23}{'SNIPS':<23}{'DR':<23}"
+    )
+    table: list[dict[str, object]] = []
+    for p in tried:
+        result = estimate(as_log(p, *rows, *late))
+        lift = float(p.truth.mean()) / uniform
+        s = result.support
+        cells = [result.estimates[m].ratio for m in ("ips", "snips", "dr")]
+        shown = "".join(f"{str(c) + ('' if inside(c, lift) else ' *'):<23}" for c in cells)
+        print(f"{p.name:<18}{s.ess:>6.0f}{s.rewards:>8.1f}{'!' if s.thin else ' '} {lift:<7.3f}{shown}")
+        ratios = {m: e.ratio.as_dict() for m, e in result.estimates.items() if e.ratio}
+        table.append({"policy": p.name, "true_lift": lift, "ess": s.ess, "thin": s.thin, **ratios})
+    return table
+
+
+def coverage(
+    tried: list[Policy],
+    attraction: np.ndarray,
+    examine: np.ndarray,
+    late: tuple[np.ndarray, ...],
+    uniform: float,
+    logs: int,
+) -> list[dict[str, float]]:
+    """Further random slices of the later pages; how often each interval holds the truth."""
+    rng, n, places = np.random.default_rng(1), late[0], len(examine)
+    held = np.zeros((len(tried), 3, len(NAMES)))
+    error = np.zeros((logs, len(tried), len(NAMES)))
+    ess, thin = np.zeros(len(tried)), np.zeros((logs, len(tried)), dtype=bool)
+    for one in range(logs):
+        drawn = np.flatnonzero(rng.random(len(n)) < RANDOM_SHARE)
+        g, k = np.repeat(drawn, places), np.tile(np.arange(places), len(drawn))
+        a = np.concatenate([rng.permutation(n[x])[:places] for x in drawn])
+        r = (rng.random(len(g)) < attraction[g, a] * examine[k]).astype(float)
+        for i, p in enumerate(tried):
+            result = estimate(as_log(p, g, k, a, r, *late), draws=DRAWS, seed=one)
+            truth = float(p.truth.mean())
+            ess[i] += result.support.ess / logs
+            thin[one, i] = result.support.thin
+            for j, m in enumerate(NAMES):
+                e = result.estimates[m]
+                held[i, 0, j] += inside(e.value, truth) / logs
+                held[i, 1, j] += inside(e.difference, truth - uniform) / logs
+                held[i, 2, j] += inside(e.ratio, truth / uniform) / logs
+                error[one, i, j] = e.value.value / truth - 1
+    heads = "".join(f"{m:>9}" for m in NAMES)
+    print(
+        f"\n{logs} further logs: share of intervals that hold the true lift (ratio); mean error of the click rate in %"
+        f"\n{'':<18}{'ess':>6}{'thin':>6}{heads}   {heads}"
+    )
+    for i, p in enumerate(tried):
+        shares = "".join(f"{h:>9.2f}" for h in held[i, 2])
+        errors = "".join(f"{100 * e:>+9.1f}" for e in error[:, i].mean(axis=0))
+        print(f"{p.name:<18}{ess[i]:>6.0f}{thin[:, i].mean():>6.0%}{shares}   {errors}")
+    enough = thin.mean(axis=0) < 0.5
+    for what, rows in (("not thin in most logs", enough), ("thin in most logs", ~enough)):
+        for j, title in enumerate(("click rate", "difference", "ratio")):
+            if rows.any():
+                means = ", ".join(
+                    f"{m} {h:.3f}" for m, h in zip(NAMES, held[rows, j].mean(axis=0), strict=True)
+                )
+                print(f"{rows.sum()} policies {what}, {title}: {means}")
+    return [dict(zip(NAMES, h.tolist(), strict=True)) for h in held[:, 2]]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -177,71 +251,26 @@ def main() -> int:
     place = log["position"].to_numpy() - 1
     own = (pages.item[at] == np.array([row[p] for p in log["product_id"]])[:, None]).argmax(axis=1)
     off = np.abs(pages.attraction[at, own] * pages.examine[place] - written).max()
-    print(
-        f"{len(pages.ids):,} pages; rebuilt click chances of the {len(at):,} shown differ from truth/ by at most {off:.1e}"
-    )
+    print(f"{len(pages.ids):,} pages; click chances of the {len(at):,} shown rebuilt to {off:.1e} of truth/")
     first, cut = (np.sort(pages.time)[int(len(pages.time) * share)] for share in (0.4, 0.6))
     scores, q = rankers(arg.shop, pages, first, cut)
-    late = pages.time >= cut
-    attraction, user, n = pages.attraction[late], pages.user[late], (pages.item[late] >= 0).sum(axis=1)
+    later = pages.time >= cut
+    attraction, user, n = pages.attraction[later], pages.user[later], (pages.item[later] >= 0).sum(axis=1)
     assert n.min() >= len(pages.examine), "pages with fewer candidates than positions"
     tried = policies(scores, attraction, pages.examine, q)
-    uniform = float((attraction.sum(axis=1) / n)[:, None].mean() * pages.examine.mean())
-    take = late[at] & pages.chance[at]
-    g, k, a = (np.cumsum(late) - 1)[at[take]], place[take], own[take]
+    uniform = float((attraction.sum(axis=1) / n).mean() * pages.examine.mean())
+    take = later[at] & pages.chance[at]
+    g, k, a = (np.cumsum(later) - 1)[at[take]], place[take], own[take]
     r = log["clicked"].to_numpy()[take].astype(float)
-    names = ("ips", "clipped", "snips", "dm", "dr", "sndr")
-    print(f"{late.sum():,} later pages, {len(np.unique(g))} of them random: {len(r):,} rows, {r.sum():.0f} clicks,"
-          f" {len(np.unique(user[g]))} users; true rate of the random policy {uniform:.4f}")  # fmt: skip
-    print(f"\nthe log as written: true lift (ratio), estimates of it; * does not hold the truth\n{'':<18}{'ess':>6}"
-          f"{'rewards':>8}  {'true':<7}{'IPS':<23}{'SNIPS':<23}{'DR':<23}")  # fmt: skip
-    table = []
-    for p in tried:
-        result = estimate(as_log(p, g, k, a, r, n, user, q))
-        lift = float(p.truth.mean()) / uniform
-        cells = [result.estimates[m].ratio for m in ("ips", "snips", "dr")]
-        shown = "".join(f"{str(c) + ('' if inside(c, lift) else ' *'):<23}" for c in cells)
-        print(
-            f"{p.name:<18}{result.support.ess:>6.0f}{result.support.rewards:>8.1f}{' ' if not result.support.thin else '!'} {lift:<7.3f}{shown}"
-        )
-        table.append({"policy": p.name, "true_lift": lift, "ess": result.support.ess, "thin": result.support.thin,
-                      **{m: e.ratio.as_dict() for m, e in result.estimates.items() if e.ratio}})  # fmt: skip
-    rng = np.random.default_rng(1)
-    held = np.zeros((len(tried), 3, len(names)))
-    off_by = np.zeros((arg.logs, len(tried), len(names)))
-    ess, thin = np.zeros(len(tried)), np.zeros((arg.logs, len(tried)), dtype=bool)
-    for one in range(arg.logs):
-        g1 = np.repeat(np.flatnonzero(rng.random(late.sum()) < RANDOM_SHARE), len(pages.examine))
-        k1 = np.tile(np.arange(len(pages.examine)), len(g1) // len(pages.examine))
-        a1 = np.concatenate([rng.permutation(n[x])[: len(pages.examine)] for x in g1[:: len(pages.examine)]])
-        r1 = (rng.random(len(g1)) < attraction[g1, a1] * pages.examine[k1]).astype(float)
-        for i, p in enumerate(tried):
-            result = estimate(as_log(p, g1, k1, a1, r1, n, user, q), draws=DRAWS, seed=one)
-            truth = float(p.truth.mean())
-            ess[i] += result.support.ess / arg.logs
-            thin[one, i] = result.support.thin
-            for j, m in enumerate(names):
-                e = result.estimates[m]
-                held[i, :, j] += (
-                    inside(e.value, truth), inside(e.difference, truth - uniform), inside(e.ratio, truth / uniform)
-                )  # fmt: skip
-                off_by[one, i, j] = e.value.value - truth
-    print(f"\n{arg.logs} further logs: share of intervals that hold the true lift (ratio); mean error of the click rate in"
-          f" % of it\n{'':<18}{'ess':>6}{'thin':>6}" + "".join(f"{m:>9}" for m in names) + "   " + "".join(f"{m:>9}" for m in names))  # fmt: skip
-    for i, p in enumerate(tried):
-        bias = 100 * off_by[:, i].mean(axis=0) / p.truth.mean()
-        print(f"{p.name:<18}{ess[i]:>6.0f}{thin[:, i].mean():>6.0%}" + "".join(f"{h / arg.logs:>9.2f}" for h in held[i, 2])
-              + "   " + "".join(f"{b:>+9.1f}" for b in bias))  # fmt: skip
-        table[i] |= {
-            "coverage": dict(zip(names, (held[i, 2] / arg.logs).tolist(), strict=True)),
-            "mean_ess": ess[i],
-        }
-    enough = thin.mean(axis=0) < 0.5
-    for what, rows in (("not thin in most logs", enough), ("thin in most logs", ~enough)):
-        if rows.any():
-            for j, title in enumerate(("click rate", "difference", "ratio")):
-                print(f"{rows.sum()} policies {what}, {title}: " + ", ".join(
-                    f"{m} {h:.3f}" for m, h in zip(names, held[rows, j].mean(axis=0) / arg.logs, strict=True)))  # fmt: skip
+    print(
+        f"{later.sum():,} later pages, {len(np.unique(g))} of them random: {len(r):,} rows, {r.sum():.0f} clicks,"
+        f" {len(np.unique(user[g]))} users; true click rate of the random policy {uniform:.4f}"
+    )
+    table = as_written(tried, (g, k, a, r), (n, user, q), uniform)
+    for line, found in zip(
+        table, coverage(tried, attraction, pages.examine, (n, user, q), uniform, arg.logs), strict=True
+    ):
+        line["coverage"] = found
     if arg.json:
         write_json(arg.json, {"made": True, "logs": arg.logs, "policies": table})
     return 0

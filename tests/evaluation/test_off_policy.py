@@ -57,6 +57,8 @@ def test_every_estimator_equals_its_sum_written_out() -> None:
     found = {k: e.value.value for k, e in estimate(rows, clip=1.5).estimates.items()}
     want = {"ips": ips / 400, "clipped": clipped / 400, "snips": ips / total, "dm": dm / 400, "dr": dr / 400}
     assert found == pytest.approx(want | {"sndr": dm / 400 + corrected / total})
+    few = Logged(np.ones(4), np.array([0.1, 1, 1, 1]), np.array([1.0, 1, 0.5, 0.5]))
+    assert estimate(few).estimates["clipped"].value.value == pytest.approx((2 + 1 + 0.5 + 0.5) / 4)  # sqrt(4)
     bare = estimate(Logged(rows.reward, rows.pscore, rows.chance), clip=1e9)
     assert set(bare.estimates) == {"ips", "clipped", "snips"}
     assert bare.estimates["clipped"].value == bare.estimates["ips"].value  # nothing is clipped
