@@ -25,6 +25,7 @@ import polars as pl
 import pyarrow.parquet as pq
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from moonshelf.evaluation.metrics import bootstrap_interval
 from moonshelf.evaluation.off_policy import Logged, estimate, expected, greedy_policy, softmax_policy
 from moonshelf.shop.demo.pages import Pages, read_pages
 from moonshelf.types import Interval
@@ -195,7 +196,7 @@ def coverage(
 ) -> list[dict[str, float]]:
     """Further random slices of the later pages; how often each interval holds the truth."""
     rng, n, places = np.random.default_rng(1), late[0], len(examine)
-    held = np.zeros((len(tried), 3, len(NAMES)))
+    held = np.zeros((logs, len(tried), 3, len(NAMES)))
     error = np.zeros((logs, len(tried), len(NAMES)))
     ess, thin = np.zeros(len(tried)), np.zeros((logs, len(tried)), dtype=bool)
     for one in range(logs):
@@ -210,9 +211,9 @@ def coverage(
             thin[one, i] = result.support.thin
             for j, m in enumerate(NAMES):
                 e = result.estimates[m]
-                held[i, 0, j] += inside(e.value, truth) / logs
-                held[i, 1, j] += inside(e.difference, truth - uniform) / logs
-                held[i, 2, j] += inside(e.ratio, truth / uniform) / logs
+                held[one, i, 0, j] = inside(e.value, truth)
+                held[one, i, 1, j] = inside(e.difference, truth - uniform)
+                held[one, i, 2, j] = inside(e.ratio, truth / uniform)
                 error[one, i, j] = e.value.value / truth - 1
     heads = "".join(f"{m:>9}" for m in NAMES)
     print(
@@ -220,18 +221,17 @@ def coverage(
         f"\n{'':<18}{'ess':>6}{'thin':>6}{heads}   {heads}"
     )
     for i, p in enumerate(tried):
-        shares = "".join(f"{h:>9.2f}" for h in held[i, 2])
+        shares = "".join(f"{h:>9.2f}" for h in held[:, i, 2].mean(axis=0))
         errors = "".join(f"{100 * e:>+9.1f}" for e in error[:, i].mean(axis=0))
         print(f"{p.name:<18}{ess[i]:>6.0f}{thin[:, i].mean():>6.0%}{shares}   {errors}")
     enough = thin.mean(axis=0) < 0.5
     for what, rows in (("not thin in most logs", enough), ("thin in most logs", ~enough)):
         for j, title in enumerate(("click rate", "difference", "ratio")):
             if rows.any():
-                means = ", ".join(
-                    f"{m} {h:.3f}" for m, h in zip(NAMES, held[rows, j].mean(axis=0), strict=True)
-                )
-                print(f"{rows.sum()} policies {what}, {title}: {means}")
-    return [dict(zip(NAMES, h.tolist(), strict=True)) for h in held[:, 2]]
+                print(f"{rows.sum()} policies {what}, {title}, 95% over logs:")
+                for m, h in zip(NAMES, held[:, rows, j].mean(axis=1).T, strict=True):
+                    print(f"    {m:<8}{bootstrap_interval(h)}")
+    return [dict(zip(NAMES, h.tolist(), strict=True)) for h in held[:, :, 2].mean(axis=0)]
 
 
 def main() -> int:

@@ -221,6 +221,11 @@ ONES, HALF = np.ones(4), np.full(4, 0.5)
         (lambda: Logged(ONES, HALF, np.zeros(4)), "would show none"),
         (lambda: Logged(ONES, HALF[:3], HALF), "one of each a row"),
         (lambda: Logged(ONES, HALF, HALF, unit=np.zeros(4)), "fewer than two units"),
+        (lambda: Logged(ONES, HALF, HALF, unit=np.array([1, 2, np.nan, 3])), "without a unit"),
+        (
+            lambda: Logged(ONES, HALF, HALF, unit=np.array(["a", None, "b", "c"], dtype=object)),
+            "without a unit",
+        ),
         (lambda: Logged(ONES[:0], HALF[:0], HALF[:0]), "fewer than two units"),
         (lambda: Logged(ONES, HALF, HALF, q_logged=HALF), "belong together"),
         (lambda: Logged(ONES, HALF, HALF, q_logged=HALF, q_new=HALF * np.inf), "q_new holds NaN or infinity"),

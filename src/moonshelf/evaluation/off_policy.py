@@ -69,6 +69,10 @@ class Logged:
                 )
             if name != "unit" and not np.isfinite(column.astype(np.float64)).all():
                 raise _bad(f"{name} holds NaN or infinity", "leave out rows without one")
+        if self.unit is not None and any(
+            u is None or u != u for u in given["unit"].tolist()
+        ):  # or NaN is one user
+            raise _bad("a row without a unit", "give each row its user or page, or none at all")
         if len(self.reward) < 2 or ("unit" in given and len(np.unique(given["unit"])) < 2):
             raise _bad("fewer than two units", "give more rows, users or pages")
         if (given["pscore"] <= 0).any() or (given["pscore"] > 1).any():

@@ -187,6 +187,8 @@ def _platt(p: np.ndarray, y: np.ndarray, w: np.ndarray) -> Calibration:
         if np.abs(slope).max() <= 1e-10 * w.sum():
             break
         curve = (design * (w * q * (1 - q))[:, None]).T @ design
+        if np.linalg.cond(curve) > 1e14:  # so steep that no row is in doubt any more
+            raise _no_slope()
         step = np.linalg.solve(curve, slope)
         while (then := loss(at - step)) > now + 1e-12 * abs(
             now
@@ -194,9 +196,7 @@ def _platt(p: np.ndarray, y: np.ndarray, w: np.ndarray) -> Calibration:
             step = step / 2
         at, now = at - step, then
     else:
-        raise InputError(
-            "no finite slope was found", where="Platt calibration", mend="fit on more rows, or isotonic"
-        )
+        raise _no_slope()
     a = float(at[0] / spread)
     if a <= 0:
         raise InputError(
@@ -242,6 +242,12 @@ def _checked(scores: np.ndarray) -> np.ndarray:
             mend="give probabilities between 0 and 1 (the sigmoid of logits)",
         )  # fmt: skip
     return p
+
+
+def _no_slope() -> InputError:
+    return InputError(
+        "no finite slope was found", where="Platt calibration", mend="fit on more rows, or isotonic"
+    )
 
 
 def _damaged(what: str) -> InputError:
