@@ -26,10 +26,8 @@ from moonshelf.errors import InputError
 from moonshelf.types import Interval
 
 DRAWS = 2000
-THIN_ROWS, THIN_REWARDS = (
-    100.0,
-    20.0,
-)  # below these the bootstrap sees too few rows to say how wide it should be
+THIN_ROWS = 100.0  # effective ones; with fewer the bootstrap cannot know how wide it should be
+THIN_REWARDS = 20.0  # the same of rows with a reward
 _NUMBERS = 4_000_000  # held at once by the bootstrap
 _WHERE = "off-policy estimate"
 
@@ -69,9 +67,8 @@ class Logged:
                 )
             if name != "unit" and not np.isfinite(column.astype(np.float64)).all():
                 raise _bad(f"{name} holds NaN or infinity", "leave out rows without one")
-        if self.unit is not None and any(
-            u is None or u != u for u in given["unit"].tolist()
-        ):  # or NaN is one user
+        # all rows without a unit would count as one user
+        if self.unit is not None and any(u is None or u != u for u in given["unit"].tolist()):
             raise _bad("a row without a unit", "give each row its user or page, or none at all")
         if len(self.reward) < 2 or ("unit" in given and len(np.unique(given["unit"])) < 2):
             raise _bad("fewer than two units", "give more rows, users or pages")

@@ -52,7 +52,7 @@ def read_pages(shop: str | Path) -> Pages:
     Raises:
         InputError: it is not a demo shop, or one made before truth/pages.parquet was written.
 
-    Cost: under a second for 6,000 pages of 200 candidates; ``G x A`` numbers and ``users x products`` tastes are held.
+    Cost: about a second for 6,000 pages of 200 candidates; ``G x A`` numbers and ``users x products`` tastes are held.
     """
     folder = Path(shop)
     if not (folder / "truth" / "pages.parquet").is_file():
