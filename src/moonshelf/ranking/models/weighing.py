@@ -8,15 +8,15 @@ Our design, after what FlashAttention (Dao et al. 2022) does for attention.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-PAIRS = 2048
-"""At once on a CPU: 64 + 32 numbers each, their gradients and the entries are some 2 MB, the cache of a core."""
+PAIRS = 4096
+"""At once on a CPU: of 64 + 32 numbers each, with their gradients; measured flat from 2,048 to 16,384."""
 
 
 def weighed(
@@ -62,68 +62,96 @@ class _Weighed(torch.autograd.Function):
         ctx.save_for_backward(every, places, there, *floats)
         ctx.softmax = softmax
         out = every.new_empty(len(places), every.shape[1])
+        inside = _Inside(every, places, floats)
         for part in _parts(places):
-            k, _, inside = _inside(every, places[part], part, floats)
-            weight = _weights(inside[-1].view(k.shape[:2]), there[part], softmax)
+            k, _, layers = inside.run(part)
+            weight = _weights(layers[-1].view(k.shape[:2]), there[part], softmax)
             torch.bmm(weight.unsqueeze(1), k, out=out[part].unsqueeze(1))
         return out
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         every, places, there, *floats = ctx.saved_tensors
-        target, q, wide, product, *layers = floats
-        told, (to_target, to_q, to_wide, to_product, *to_layers) = (
-            torch.zeros_like(every),
-            [torch.zeros_like(x) for x in floats],
-        )
+        product, layers = floats[3], floats[4:]
+        told, sums = torch.zeros_like(every), [torch.zeros_like(x) for x in floats]
+        to_target, to_q, to_wide, to_product, *to_layers = sums
+        inside, backs = _Inside(every, places, floats), _Inside(every, places, floats)  # gradients in the same room
+        entries = every.new_empty(*places.shape, every.shape[1])
+        ones = every.new_ones(1, len(inside.layers[0]))  # sums columns several times as fast as sum(0)
         for part in _parts(places):
-            k, turned, inside = _inside(every, places[part], part, floats)
-            weight = _weights(inside[-1].view(k.shape[:2]), there[part], ctx.softmax)
+            k, turned, xs = inside.run(part)
+            to_k, to_turned, to_xs = backs.of(part)
+            weight = _weights(xs[-1].view(k.shape[:2]), there[part], ctx.softmax)
             g = grad[part].to(every.dtype)
-            back = torch.bmm(k, g.unsqueeze(2)).squeeze(2)
+            back = torch.bmm(g.unsqueeze(1), k.transpose(1, 2)).squeeze(1)
             if ctx.softmax:
                 back = weight * (back - (back * weight).sum(1, keepdim=True))
-            else:
-                back = back * there[part]
-            back = back.view(-1, 1)
-            ones = back.new_ones(1, len(back))  # a product with ones sums columns several times as fast as sum(0)
+            back = (back * there[part]).view(-1, 1)
             for i in range(len(layers) - 2, -1, -2):
-                x = inside[i // 2]
+                x, to_x = xs[i // 2], to_xs[i // 2]
                 to_layers[i].addmm_(back.t(), x)
-                to_layers[i + 1].add_((ones @ back).view(-1))
-                back = torch.ops.aten.threshold_backward(back @ layers[i], x, 0)
+                to_layers[i + 1].add_((ones[:, : len(x)] @ back).view(-1))
+                torch.mm(back, layers[i], out=to_x)
+                back = torch.ops.aten.threshold_backward.grad_input(to_x, x, 0, grad_input=to_x)
             back = back.view(*k.shape[:2], -1)
             torch.sum(back, 1, out=to_q[part])
-            to_turned = torch.bmm(back.transpose(1, 2), k)
+            torch.bmm(back, turned, out=to_k)
+            torch.addcmul(to_k, weight.unsqueeze(2), g.unsqueeze(1), out=entries[part])
+            torch.bmm(back.transpose(1, 2), k, out=to_turned)
             to_wide += to_turned.sum(0)
-            to_product += torch.einsum("bhk,bk->hk", to_turned, target[part])
-            torch.sum(to_turned * product, 1, out=to_target[part])
-            to_k = torch.bmm(back, turned)
-            to_k.addcmul_(weight.unsqueeze(2), g.unsqueeze(1))
-            told.index_add_(0, places[part].reshape(-1), to_k.view(-1, k.shape[2]))
-        return (told, None, None, None, to_target, to_q, to_wide, to_product, *to_layers)
+            # the rows' matrices have served: their room takes the two products
+            to_product += torch.mul(to_turned, floats[0][part].unsqueeze(1), out=turned).sum(0)
+            torch.sum(torch.mul(to_turned, product, out=turned), 1, out=to_target[part])
+        told.index_add_(0, places.reshape(-1), entries.view(-1, every.shape[1]))  # each call costs O(V) too: one
+        return (told, None, None, None, *sums)
 
 
 def _parts(places: Tensor) -> Iterator[slice]:
     """Rows at once: on a CPU as many as have ``PAIRS`` pairs, elsewhere all."""
-    n = max(1, PAIRS // places.shape[1] if places.device.type == "cpu" else len(places))
+    n = _rows(places)
     for at in range(0, len(places), n):
         yield slice(at, min(at + n, len(places)))
 
 
-def _inside(
-    every: Tensor, places: Tensor, part: slice, floats: list[Tensor] | tuple[Tensor, ...]
-) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Entries ``[n, L, K]``, the rows' matrices ``[n, H, K]``, and what leaves each layer, ``[n L, ..]``."""
-    target, q, wide, product, *layers = floats
-    k = F.embedding(places, every)
-    turned = torch.addcmul(wide, target[part].unsqueeze(1), product)
-    x = torch.bmm(k, turned.transpose(1, 2)).add_(q[part].unsqueeze(1)).flatten(0, 1)
-    inside = []
-    for i in range(0, len(layers), 2):
-        inside.append(x.relu_())
-        x = torch.addmm(layers[i + 1], x, layers[i].t())
-    return k, turned, [*inside, x]
+def _rows(places: Tensor) -> int:
+    return max(1, PAIRS // places.shape[1] if places.device.type == "cpu" else len(places))
+
+
+class _Inside:
+    """Room for what is inside the network for some rows, taken once: fresh memory costs as much as the arithmetic.
+
+    Attributes:
+        k: ``[n, L, K]``, entries. turned: ``[n, H, K]``, the first layer of each row.
+        layers: what leaves each layer, ``[n L, ..]``; all but the last after their ReLU.
+    """
+
+    def __init__(self, every: Tensor, places: Tensor, floats: Sequence[Tensor]) -> None:
+        self.every, self.places, self.floats = every, places, floats
+        n, length = min(_rows(places), len(places)), places.shape[1]
+        wide, layers = floats[2], floats[4:]
+        self.k = every.new_empty(n, length, wide.shape[1])
+        self.turned = every.new_empty(n, *wide.shape)
+        widths = [len(wide), *(len(bias) for bias in layers[1::2])]
+        self.layers = [every.new_empty(n * length, width) for width in widths]
+
+    def of(self, part: slice) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """The room of these rows."""
+        n, length = part.stop - part.start, self.places.shape[1]
+        return self.k[:n], self.turned[:n], [x[: n * length] for x in self.layers]
+
+    def run(self, part: slice) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Fill it."""
+        target, q, wide, product, *layers = self.floats
+        k, turned, xs = self.of(part)
+        torch.index_select(self.every, 0, self.places[part].reshape(-1), out=k.view(-1, k.shape[2]))
+        torch.addcmul(wide, target[part].unsqueeze(1), product, out=turned)
+        x = xs[0].view(*k.shape[:2], -1)
+        torch.bmm(k, turned.transpose(1, 2), out=x).add_(q[part].unsqueeze(1)).relu_()
+        for i in range(0, len(layers), 2):
+            torch.addmm(layers[i + 1], xs[i // 2], layers[i].t(), out=xs[i // 2 + 1])
+            if i + 2 < len(layers):
+                xs[i // 2 + 1].relu_()
+        return k, turned, xs
 
 
 def _weights(logits: Tensor, there: Tensor, softmax: bool) -> Tensor:
