@@ -82,6 +82,6 @@ def test_vectors_of_another_encoder_are_refused_by_name(shelf: Shelf, acted: Sho
 
 
 def test_one_fetch_serves_several_arrays() -> None:
-    values, (a, b) = distinct(np.array([[5, 3], [3, -1]]), np.array([7, 5]))
+    values, (a, b) = distinct(np.array([[5, 3], [3, -1]]), np.array([7, 5]), size=9)
     assert values.tolist() == [-1, 3, 5, 7]
     assert values[a].tolist() == [[5, 3], [3, -1]] and values[b].tolist() == [7, 5]

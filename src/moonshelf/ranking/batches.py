@@ -122,7 +122,7 @@ class ClickBatches:
         asked = np.where(rows.query[at] >= 0, rows.query[at].astype(np.int64) + self._items, -1)
         nothing = np.array([-1], dtype=np.int64)
         values, (_, target, past_at, asked_at) = distinct(
-            nothing, rows.item[at].astype(np.int64), past, asked
+            nothing, rows.item[at].astype(np.int64), past, asked, size=self._items + len(history.queries)
         )
         product = (values >= 0) & (values < self._items)
         columns = np.where(product[:, None], self._item_columns[np.where(product, values, 0)], 0)

@@ -115,9 +115,20 @@ def query_vectors(
     return found
 
 
-def distinct(*numbers: np.ndarray) -> tuple[np.ndarray, Sequence[np.ndarray]]:
-    """The distinct numbers of several arrays, and each array as places among them: what one ``fetch`` serves."""
-    flat = np.concatenate([n.ravel() for n in numbers])
-    values, place = np.unique(flat, return_inverse=True)
+def distinct(*numbers: np.ndarray, size: int) -> tuple[np.ndarray, Sequence[np.ndarray]]:
+    """The distinct numbers of several arrays, and each array as places among them: what one ``fetch`` serves.
+
+    Args:
+        numbers: of -1 .. size - 1.
+
+    Cost: ``O(size)`` bits set and read, and one pass over the numbers; no sort, which took seven times as long.
+    """
+    flat = np.concatenate([n.ravel() for n in numbers]) + 1
+    seen = np.zeros(size + 1, dtype=bool)
+    seen[flat] = True
+    values = np.flatnonzero(seen)
+    place = np.empty(size + 1, dtype=np.int64)  # pages that no number touches are never there
+    place[values] = np.arange(len(values))
     ends = np.cumsum([n.size for n in numbers])[:-1]
-    return values, [part.reshape(n.shape) for part, n in zip(np.split(place, ends), numbers, strict=True)]
+    parts = np.split(place[flat], ends)
+    return values - 1, [part.reshape(n.shape) for part, n in zip(parts, numbers, strict=True)]
