@@ -22,6 +22,10 @@ from moonshelf.workspace import atomic_folder, digest, read_manifest, write_mani
 
 STAGE = "query vectors"
 PHOTO = "photo:"
+AROUND = 65_536
+"""Bytes that the kernel may map around a page that is read (Linux: 16 pages that are cached already)."""
+MAPPED = 64_000_000
+"""Bytes of a shelf that may be mapped at a time; the rest is let go."""
 
 
 class Content:
@@ -61,6 +65,7 @@ class Content:
         self._row = np.array([row.get(item, -1) for item in history.items], dtype=np.int64)
         self._queries = queries
         self._items = len(history.items)
+        self._mapped = 0  # bytes at most, since the shelf's pages were let go
 
     @property
     def covered(self) -> float:
@@ -76,14 +81,22 @@ class Content:
         Returns:
             ``[n, dim]`` float32, zeros where there is no vector, and ``[n]`` bool which there are.
 
-        Cost: reads the pages of these rows alone; ask for distinct numbers.
+        Cost: reads the pages of these rows alone; ask for distinct numbers. At most ``MAPPED`` bytes of the shelf
+        stay mapped, so what is resident does not grow to the whole shelf; mapping anew costs some microseconds a row.
         """
         out = np.zeros((len(what), self.dim), dtype=np.float32)
         item = (what >= 0) & (what < self._items)
         rows = np.where(item, self._row[np.where(item, what, 0)], -1)
         at = np.flatnonzero(rows >= 0)
         order = at[np.argsort(rows[at], kind="stable")]  # pages in the order in which they lie
-        out[order] = self.shelf.take(rows[order])
+        # rows are ascending: a part is as many as map no more than MAPPED bytes
+        new = np.diff(rows[order] * self.dim * 4 // AROUND, prepend=-1) != 0
+        mapped = self._mapped + np.cumsum(new) * AROUND
+        for some in np.split(order, np.flatnonzero(np.diff(mapped // MAPPED)) + 1):
+            out[some] = self.shelf.take(rows[some])
+            if mapped[-1] >= MAPPED:
+                self.shelf.let_go()
+        self._mapped = int(mapped[-1]) % MAPPED if len(mapped) else self._mapped
         if self._queries is not None:
             asks = np.flatnonzero(what >= self._items)
             out[asks] = self._queries[what[asks] - self._items]
