@@ -14,7 +14,8 @@ class Din(nn.Module):
     """``sum_l a(q, k_l) k_l`` with ``a = MLP([q, k, q - k, q * k])``, weights as they come or through a softmax.
 
     The first layer is taken apart: ``W [q, k, q - k, q * k] = (W1 + W3) q + (W2 - W3) k + W4 (q * k)``. The first term is
-    computed once a row, the others together: :mod:`~moonshelf.ranking.models.weighing`. Same numbers.
+    computed once a row, the others together: :mod:`~moonshelf.ranking.models.weighing`. Same numbers. What is learned is
+    W as it stands: Adam moves ``W1 + W3`` and ``W2 - W3`` twice as far as it would move one matrix in their place.
 
     Args:
         width: K of an entry.
@@ -27,9 +28,7 @@ class Din(nn.Module):
     def __init__(self, width: int, hidden: tuple[int, ...] = (64, 32), *, softmax: bool = False) -> None:
         super().__init__()
         self.width, self.softmax = width, softmax
-        self.query = nn.Linear(width, hidden[0])
-        self.key = nn.Linear(width, hidden[0], bias=False)
-        self.product = nn.Linear(width, hidden[0], bias=False)
+        self.first = nn.Linear(4 * width, hidden[0])
         rest: list[nn.Module] = []
         for a, b in zip(hidden, (*hidden[1:], 1), strict=True):
             rest += [nn.ReLU(), nn.Linear(a, b)]
@@ -48,7 +47,8 @@ class Din(nn.Module):
             there: ``[B, L]`` bool.
         """
         target = seen.target
-        first = self.query(target), self.key.weight, self.product.weight
+        w1, w2, w3, w4 = self.first.weight.split(self.width, dim=1)
+        first = F.linear(target, w1 + w3, self.first.bias), w2 - w3, w4
         layers = [p for layer in self.rest if isinstance(layer, nn.Linear) for p in (layer.weight, layer.bias)]
         return weighed(seen.every, places, there, target, first, tuple(layers), softmax=self.softmax)
 
