@@ -33,7 +33,9 @@ def main() -> int:
     parser.add_argument("--longest", type=int, default=50)
     parser.add_argument("--most", type=int, default=0, help="rows to learn from and to score; 0: all")
     parser.add_argument("--clip", type=float, default=10.0)
-    parser.add_argument("--start", choices=("theirs", "torch"), default="theirs", help="torch: torch's own inits")
+    parser.add_argument(
+        "--start", choices=("theirs", "torch"), default="theirs", help="torch: torch's own inits"
+    )
     a = parser.parse_args()
     torch.set_num_threads(a.threads)
     torch.manual_seed(a.seed)
@@ -68,10 +70,14 @@ def main() -> int:
     def batch(at: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
         past = until[at][:, None] + back
         there = past >= start[user[at]][:, None]
-        items = torch.cat((torch.where(there, what[past.clamp(min=0)].long() + 1, 0), item[at][:, None]), 1).view(-1)
+        items = torch.cat(
+            (torch.where(there, what[past.clamp(min=0)].long() + 1, 0), item[at][:, None]), 1
+        ).view(-1)
         return {"user": user[at] + 1, "label": label[at]}, {"item": items, "category": category[items]}, there
 
-    train = torch.from_numpy(np.random.default_rng(a.seed).permutation(np.flatnonzero(~test))[: a.most or None])
+    train = torch.from_numpy(
+        np.random.default_rng(a.seed).permutation(np.flatnonzero(~test))[: a.most or None]
+    )
     model.train()
     model.train_step(batch(train[: a.batch]))  # everything loaded and allocated before the clock
     losses = []

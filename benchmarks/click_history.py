@@ -39,14 +39,18 @@ def make_shop(folder: Path, events: int) -> None:
     ids = pl.Series("product_id", np.arange(PRODUCTS)).cast(pl.String)
     pl.DataFrame({"product_id": "p" + ids, "title": "product " + ids}).write_parquet(raw / "products.parquet")
     share = np.cumsum(1 / np.arange(1, PRODUCTS + 1))
-    item = rng.permutation(PRODUCTS)[np.searchsorted(share / share[-1], rng.random(events)).clip(0, PRODUCTS - 1)]
+    item = rng.permutation(PRODUCTS)[
+        np.searchsorted(share / share[-1], rng.random(events)).clip(0, PRODUCTS - 1)
+    ]
     seconds = rng.integers(0, 90 * 86_400, events) + 1_700_000_000
     pl.DataFrame(
         {
             "user_id": "u" + pl.Series(rng.integers(0, USERS, events)).cast(pl.String),
             "time": pl.from_epoch(pl.Series(seconds), time_unit="s").dt.replace_time_zone("UTC"),
             "product_id": "p" + pl.Series(item).cast(pl.String),
-            "action": pl.Series(np.array(["click", "cart", "purchase"])[rng.choice(3, events, p=[0.8, 0.15, 0.05])]),
+            "action": pl.Series(
+                np.array(["click", "cart", "purchase"])[rng.choice(3, events, p=[0.8, 0.15, 0.05])]
+            ),
         }
     ).write_parquet(raw / "events.parquet")
     with quiet():
@@ -93,7 +97,9 @@ def main() -> int:
             subprocess.run([*start, "--make", str(folder)], check=True)
         told = []
         for _ in range(a.rounds):
-            done = subprocess.run([*start, "--child", str(folder)], check=True, capture_output=True, text=True)
+            done = subprocess.run(
+                [*start, "--child", str(folder)], check=True, capture_output=True, text=True
+            )
             told.append(json.loads(done.stdout.splitlines()[-1]))
         m = {key: statistics.median(t[key] for t in told) for key in told[0]}
         print(

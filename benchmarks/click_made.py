@@ -43,10 +43,14 @@ def make(
     rng = np.random.default_rng(seed)
     each = products // categories
     centre = rng.normal(size=(categories, HIDDEN)) / HIDDEN**0.5
-    vector = np.repeat(centre, each, axis=0) + 0.5 * rng.normal(size=(categories * each, HIDDEN)) / HIDDEN**0.5
+    vector = (
+        np.repeat(centre, each, axis=0) + 0.5 * rng.normal(size=(categories * each, HIDDEN)) / HIDDEN**0.5
+    )
     taste = rng.normal(size=(users, HIDDEN))
     popular, inside = _zipf(categories, 0.7), np.cumsum(_zipf(each))
-    category = rng.permutation(categories)  # which categories are popular has nothing to do with what they are
+    category = rng.permutation(
+        categories
+    )  # which categories are popular has nothing to do with what they are
 
     def by_taste(user: np.ndarray) -> np.ndarray:
         out = np.empty(len(user), dtype=np.int64)
@@ -71,7 +75,9 @@ def make(
     user = np.repeat(who, shown)[:rows]
     place = by_taste(user)
     at_random = rng.random(rows) < 0.5
-    place[at_random] = np.searchsorted(np.cumsum(popular), rng.random(int(at_random.sum()))).clip(0, categories - 1)
+    place[at_random] = np.searchsorted(np.cumsum(popular), rng.random(int(at_random.sum()))).clip(
+        0, categories - 1
+    )
     item = product(place)
     truth = 1.5 * np.einsum("nh,nh->n", taste[user], vector[item]) - 1.5
     page = np.repeat(np.arange(moments), shown)[:rows]

@@ -54,7 +54,9 @@ def write(folder: Path, rows: int, dim: int) -> None:
 def resident(file: Path) -> dict[str, float]:
     """MB now: of the process alone, and of the mapped file."""
     rollup = dict(
-        line.split(":") for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:] if "kB" in line
+        line.split(":")
+        for line in Path("/proc/self/smaps_rollup").read_text().splitlines()[1:]
+        if "kB" in line
     )
     mapped, inside = 0, False
     for line in Path("/proc/self/smaps").read_text().splitlines():
@@ -63,7 +65,11 @@ def resident(file: Path) -> dict[str, float]:
         elif inside and line.startswith("Rss:"):
             mapped += int(line.split()[1])
     kib = {name: int(value.split()[0]) for name, value in rollup.items()}
-    return {"all": kib["Rss"] * 1024 / MB, "anonymous": kib["Anonymous"] * 1024 / MB, "mapped": mapped * 1024 / MB}
+    return {
+        "all": kib["Rss"] * 1024 / MB,
+        "anonymous": kib["Anonymous"] * 1024 / MB,
+        "mapped": mapped * 1024 / MB,
+    }
 
 
 def child(folder: Path, batches: int, distinct: int, zipf: bool) -> None:
@@ -82,16 +88,19 @@ def child(folder: Path, batches: int, distinct: int, zipf: bool) -> None:
     touched = np.zeros(n, bool)
     file = shelf.path / "vectors.bin"
     content.fetch(order[:1])
+    shelf.let_go()
     before = resident(file)
-    most = 0.0
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    mapped = anonymous = 0.0
     for turn in range(batches):
         what = order[np.searchsorted(share, rng.random(distinct))] if zipf else rng.integers(0, n, distinct)
         what = np.unique(what)
         content.fetch(what)
         touched[what] = True
-        if turn % 10 == 9:
-            most = max(most, resident(file)["anonymous"])
-    after = resident(file)
+        now = resident(file)
+        mapped, anonymous = max(mapped, now["mapped"]), max(anonymous, now["anonymous"])
+    status = Path("/proc/self/status").read_text().splitlines()
+    peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024 / MB
     row = shelf.dim * 4
     rows = np.flatnonzero(touched)
     pages = np.unique(np.concatenate((rows * row // 4096, (rows * row + row - 1) // 4096)))
@@ -99,8 +108,8 @@ def child(folder: Path, batches: int, distinct: int, zipf: bool) -> None:
         json.dumps(
             {
                 "touched": len(rows) * row / MB, "pages": len(pages) * 4096 / MB,
-                "mapped": after["mapped"] - before["mapped"], "all": after["all"] - before["all"],
-                "anonymous": max(most, after["anonymous"]) - before["anonymous"], "at_start": before["all"],
+                "mapped": mapped, "all": peak - before["all"], "anonymous": anonymous - before["anonymous"],
+                "at_start": before["all"],
             }
         )
     )  # fmt: skip
@@ -127,7 +136,9 @@ def main() -> int:
             folder.parent.mkdir(parents=True, exist_ok=True)
             write(folder, a.rows, a.dim)
         size = (folder / "vectors.bin").stat().st_size / MB
-        print(f"{a.rows:,} x {a.dim} random vectors, {size:,.0f} MB; {a.batches} batches of up to {a.distinct:,} rows")
+        print(
+            f"{a.rows:,} x {a.dim} random vectors, {size:,.0f} MB; {a.batches} batches of up to {a.distinct:,} rows"
+        )
         for name, more in (("evenly", []), ("by Zipf", ["--zipf"])):
             command = [sys.executable, __file__, "--child", str(folder), *more]
             command += ["--batches", str(a.batches), "--distinct", str(a.distinct)]
@@ -135,8 +146,8 @@ def main() -> int:
             told = json.loads(done.stdout.splitlines()[-1])
             print(
                 f"drawn {name:<8} rows touched {told['touched']:6.1f} MB, their pages {told['pages']:6.1f} MB; resident "
-                f"memory grew by {told['all']:6.1f} MB: mapped file {told['mapped']:6.1f} MB, anonymous "
-                f"{told['anonymous']:5.1f} MB at most (the process had {told['at_start']:,.0f} MB before, with ids)"
+                f"memory grew by {told['all']:6.1f} MB at its peak; between batches the mapped file had at most "
+                f"{told['mapped']:6.1f} MB, anonymous memory {told['anonymous']:5.1f} MB more (the process had {told['at_start']:,.0f} MB before, with ids)"
             )
             print(
                 f"    beyond the rows touched: {told['all'] - told['touched']:.1f} MB, beyond their pages: "

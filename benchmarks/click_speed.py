@@ -24,6 +24,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+
 from click_made import make
 
 SIZES = {"past": 50, "users": 50_000, "products": 100_000, "categories": 500}
@@ -68,7 +69,9 @@ def child(a: argparse.Namespace) -> Told:
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.rate, weight_decay=0.0, fused=True)
     parts = train.epoch(a.batch, np.random.default_rng(a.seed))
     g = torch.Generator().manual_seed(a.seed)
-    _step(model, optimiser, train.make(parts[0]), config, g)  # everything loaded and allocated before the clock
+    _step(
+        model, optimiser, train.make(parts[0]), config, g
+    )  # everything loaded and allocated before the clock
     wall, cpu = time.perf_counter(), time.process_time()
     losses = [_step(model, optimiser, batch, config, g) for batch in _ahead(train, parts)]
     train_wall, train_cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -166,11 +169,14 @@ def compare(a: argparse.Namespace) -> None:
     for turn in range(a.rounds):
         for side, command in sides.items():
             more = ["--seed", str(turn % a.seeds), "--threads", str(a.threads), "--batch", str(a.batch)]
-            done = subprocess.run([*command, *more, "--most", str(a.most)], check=True, capture_output=True, text=True)
+            done = subprocess.run(
+                [*command, *more, "--most", str(a.most)], check=True, capture_output=True, text=True
+            )
             told[side].append(json.loads(done.stdout.splitlines()[-1]))
             print(turn % a.seeds, side, done.stdout.splitlines()[-1], flush=True)
     middle = {
-        side: {key: statistics.median(t[key] for t in found) for key in found[0]} for side, found in told.items()
+        side: {key: statistics.median(t[key] for t in found) for key in found[0]}
+        for side, found in told.items()
     }
     print(f"{a.rows:,} made rows, {a.shown} a moment, {a.threads} threads, medians of {a.rounds}")
     for side, m in middle.items():

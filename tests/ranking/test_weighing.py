@@ -1,4 +1,4 @@
-"""Weighing in blocks against the whole formula, its gradients against finite differences, and searches against loops."""
+"""Weighing in blocks against the whole formula, its gradients against differences, and searches against loops."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def test_blocks_equal_the_whole(pairs: int, softmax: bool, deep: bool, monkeypat
     found = []
     for way in (ours, whole):
         out = way(places, there, softmax, x)
-        found.append((out.detach(), *torch.autograd.grad((out * torch.arange(K)).sum() + out.square().sum(), x)))
+        found.append(
+            (out.detach(), *torch.autograd.grad((out * torch.arange(K)).sum() + out.square().sum(), x))
+        )
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
 
@@ -81,7 +83,9 @@ def test_a_search_in_parts_equals_a_loop(numbers: int, monkeypatch: Any) -> None
                 entry, own = int(s.places[b, at]), int(to[b])
                 want = bool(s.there[b, at] & s.batch.there[entry] & s.batch.there[own])
                 assert bool(both[b, at]) == want
-                assert float(cosines[b, at]) == pytest.approx(float(s.content[entry] @ s.content[own]) * want, abs=1e-6)
+                assert float(cosines[b, at]) == pytest.approx(
+                    float(s.content[entry] @ s.content[own]) * want, abs=1e-6
+                )
 
 
 def test_the_best_of_a_long_past() -> None:

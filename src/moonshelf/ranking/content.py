@@ -22,8 +22,8 @@ from moonshelf.workspace import atomic_folder, digest, read_manifest, write_mani
 
 STAGE = "query vectors"
 PHOTO = "photo:"
-AROUND = 65_536
-"""Bytes that the kernel may map around a page that is read (Linux: 16 pages that are cached already)."""
+AROUND = 2_097_152
+"""Bytes that the kernel may map around a page that is read: as much of the file as it caches in one piece."""
 MAPPED = 64_000_000
 """Bytes of a shelf that may be mapped at a time; the rest is let go."""
 
@@ -92,7 +92,7 @@ class Content:
         # rows are ascending: a part is as many as map no more than MAPPED bytes
         new = np.diff(rows[order] * self.dim * 4 // AROUND, prepend=-1) != 0
         mapped = self._mapped + np.cumsum(new) * AROUND
-        for some in np.split(order, np.flatnonzero(np.diff(mapped // MAPPED)) + 1):
+        for some in np.split(order, np.flatnonzero(np.diff(mapped // MAPPED)) + 1) if len(order) else ():
             out[some] = self.shelf.take(rows[some])
             if mapped[-1] >= MAPPED:
                 self.shelf.let_go()

@@ -13,9 +13,9 @@ from moonshelf.ranking.models.weighing import weighed
 class Din(nn.Module):
     """``sum_l a(q, k_l) k_l`` with ``a = MLP([q, k, q - k, q * k])``, weights as they come or through a softmax.
 
-    The first layer is taken apart: ``W [q, k, q - k, q * k] = (W1 + W3) q + (W2 - W3) k + W4 (q * k)``. The first term is
-    computed once a row, the others together: :mod:`~moonshelf.ranking.models.weighing`. Same numbers. What is learned is
-    W as it stands: Adam moves ``W1 + W3`` and ``W2 - W3`` twice as far as it would move one matrix in their place.
+    The first layer is taken apart: ``W [q, k, q - k, q * k] = (W1 + W3) q + (W2 - W3) k + W4 (q * k)``. The first term
+    is computed once a row, the others together: :mod:`~moonshelf.ranking.models.weighing`. Same numbers. What is learned
+    is W as it stands: Adam moves ``W1 + W3`` and ``W2 - W3`` twice as far as one matrix in their place.
 
     Args:
         width: K of an entry.
@@ -47,9 +47,11 @@ class Din(nn.Module):
             there: ``[B, L]`` bool.
         """
         target = seen.target
-        w1, w2, w3, w4 = self.first.weight.split(self.width, dim=1)
+        w1, w2, w3, w4 = torch.split(self.first.weight, self.width, dim=1)
         first = F.linear(target, w1 + w3, self.first.bias), w2 - w3, w4
-        layers = [p for layer in self.rest if isinstance(layer, nn.Linear) for p in (layer.weight, layer.bias)]
+        layers = [
+            p for layer in self.rest if isinstance(layer, nn.Linear) for p in (layer.weight, layer.bias)
+        ]
         return weighed(seen.every, places, there, target, first, tuple(layers), softmax=self.softmax)
 
 

@@ -107,7 +107,7 @@ def similarity(seen: Seen, places: Tensor, to: Tensor) -> tuple[Tensor, Tensor]:
     count = torch.bincount(batch.context, minlength=len(batch.past))
     begin = count.cumsum(0) - count
     contexts = torch.argsort(count)  # those with as many rows as another stand together: little is padded
-    for part in contexts.split(max(1, NUMBERS // max(1, length * content.shape[1]))):
+    for part in torch.split(contexts, max(1, NUMBERS // max(1, length * content.shape[1]))):
         slot = torch.arange(int(count[part].max()), device=to.device)
         own = slot < count[part].unsqueeze(1)  # [c, n]
         row = order[(begin[part].unsqueeze(1) + slot).clamp(max=len(to) - 1)]

@@ -75,7 +75,10 @@ class _Weighed(torch.autograd.Function):
         product, layers = floats[3], floats[4:]
         told, sums = torch.zeros_like(every), [torch.zeros_like(x) for x in floats]
         to_target, to_q, to_wide, to_product, *to_layers = sums
-        inside, backs = _Inside(every, places, floats), _Inside(every, places, floats)  # gradients in the same room
+        inside, backs = (
+            _Inside(every, places, floats),
+            _Inside(every, places, floats),
+        )  # gradients in the same room
         entries = every.new_empty(*places.shape, every.shape[1])
         ones = every.new_ones(1, len(inside.layers[0]))  # sums columns several times as fast as sum(0)
         for part in _parts(places):
@@ -102,7 +105,9 @@ class _Weighed(torch.autograd.Function):
             # the rows' matrices have served: their room takes the two products
             to_product += torch.mul(to_turned, floats[0][part].unsqueeze(1), out=turned).sum(0)
             torch.sum(torch.mul(to_turned, product, out=turned), 1, out=to_target[part])
-        told.index_add_(0, places.reshape(-1), entries.view(-1, every.shape[1]))  # each call costs O(V) too: one
+        told.index_add_(
+            0, places.reshape(-1), entries.view(-1, every.shape[1])
+        )  # each call costs O(V) too: one
         return (told, None, None, None, *sums)
 
 
