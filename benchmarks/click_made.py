@@ -1,4 +1,4 @@
-"""Made click rows with a known truth, for the benchmarks of click models (numpy alone, so that peers can read them too).
+"""Made click rows with a known truth, for the benchmarks of click models (numpy alone: peers read them too).
 
 Every product has a category and a hidden vector near its category's; every user has a hidden taste. What users did
 before is drawn by taste and popularity (Zipf over categories, and within each). At a moment of a user several products

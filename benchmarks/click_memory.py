@@ -7,7 +7,7 @@ batches of distinct products, drawn evenly from all rows (the worst case: neighb
 Zipf over a random order. Counted from ``/proc/self/smaps_rollup`` and ``smaps`` (Linux): *anonymous* is memory of the
 process alone; *mapped* is the part of the vectors' file that is mapped into it at the moment, pages of the system's
 file cache that it may take back at any time, counted as resident all the same. A row of 512 bytes brings a page of
-4,096, and the kernel maps up to 16 pages that are cached already around each: both are told.
+4,096, and the kernel maps cached pages around it: both are told. The peak is ``VmHWM``, counted from the first batch.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def child(folder: Path, batches: int, distinct: int, zipf: bool) -> None:
     before = resident(file)
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     mapped = anonymous = 0.0
-    for turn in range(batches):
+    for _ in range(batches):
         what = order[np.searchsorted(share, rng.random(distinct))] if zipf else rng.integers(0, n, distinct)
         what = np.unique(what)
         content.fetch(what)
@@ -145,9 +145,10 @@ def main() -> int:
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             told = json.loads(done.stdout.splitlines()[-1])
             print(
-                f"drawn {name:<8} rows touched {told['touched']:6.1f} MB, their pages {told['pages']:6.1f} MB; resident "
-                f"memory grew by {told['all']:6.1f} MB at its peak; between batches the mapped file had at most "
-                f"{told['mapped']:6.1f} MB, anonymous memory {told['anonymous']:5.1f} MB more (the process had {told['at_start']:,.0f} MB before, with ids)"
+                f"drawn {name:<8} rows touched {told['touched']:6.1f} MB, their pages {told['pages']:6.1f} MB; "
+                f"resident memory grew by {told['all']:6.1f} MB at its peak; between batches the mapped file had at most "
+                f"{told['mapped']:6.1f} MB, anonymous memory {told['anonymous']:5.1f} MB more "
+                f"(the process had {told['at_start']:,.0f} MB before, with ids)"
             )
             print(
                 f"    beyond the rows touched: {told['all'] - told['touched']:.1f} MB, beyond their pages: "

@@ -183,8 +183,8 @@ def compare(a: argparse.Namespace) -> None:
         aucs = ", ".join(f"{t['auc']:.4f}" for t in told[side][: a.seeds])
         print(
             f"{side:<6} {int(m['parameters']):,} parameters; rows a second of wall (CPU) time: training "
-            f"{m['train']:,.0f} ({m['train_cpu']:,.0f}), scoring {m['score']:,.0f} ({m['score_cpu']:,.0f}); test AUC by "
-            f"seed {aucs}; {m['rss']:,.0f} MB at most"
+            f"{m['train']:,.0f} ({m['train_cpu']:,.0f}), scoring {m['score']:,.0f} ({m['score_cpu']:,.0f}); test AUC "
+            f"by seed {aucs}; {m['rss']:,.0f} MB at most"
         )
     pairs = list(zip(told["ours"][: a.seeds], told["theirs"][: a.seeds], strict=True))
     print("AUC, ours minus theirs, by seed: " + ", ".join(f"{x['auc'] - y['auc']:+.4f}" for x, y in pairs))

@@ -14,8 +14,8 @@ class Din(nn.Module):
     """``sum_l a(q, k_l) k_l`` with ``a = MLP([q, k, q - k, q * k])``, weights as they come or through a softmax.
 
     The first layer is taken apart: ``W [q, k, q - k, q * k] = (W1 + W3) q + (W2 - W3) k + W4 (q * k)``. The first term
-    is computed once a row, the others together: :mod:`~moonshelf.ranking.models.weighing`. Same numbers. What is learned
-    is W as it stands: Adam moves ``W1 + W3`` and ``W2 - W3`` twice as far as one matrix in their place.
+    is computed once a row, the others together: :mod:`~moonshelf.ranking.models.weighing`. Same numbers. W is learned
+    as it stands: Adam moves ``W1 + W3`` and ``W2 - W3`` twice as far as one matrix in their place.
 
     Args:
         width: K of an entry.
