@@ -146,7 +146,7 @@ def main() -> int:
             told = json.loads(done.stdout.splitlines()[-1])
             print(
                 f"drawn {name:<8} rows touched {told['touched']:6.1f} MB, their pages {told['pages']:6.1f} MB; "
-                f"resident memory grew by {told['all']:6.1f} MB at its peak; between batches the mapped file had at most "
+                f"resident memory grew by {told['all']:6.1f} MB at its peak; mapped between batches at most "
                 f"{told['mapped']:6.1f} MB, anonymous memory {told['anonymous']:5.1f} MB more "
                 f"(the process had {told['at_start']:,.0f} MB before, with ids)"
             )
