@@ -58,16 +58,12 @@ def cosine(s: Seen, i: int, j: int) -> float | None:
 
 
 def din_by_hand(din: Din, s: Seen, b: int, entries: list[int]) -> list[float]:
-    """The network on [q, k, q - k, q * k] with W1 + W3 = query, W2 - W3 = key, W4 = product, and W3 = 0."""
-    weight = torch.cat(
-        (din.query.weight, din.key.weight, torch.zeros_like(din.key.weight), din.product.weight), dim=1
-    )
+    """The network on [q, k, q - k, q * k]."""
     q = s.target[b]
     out = []
     for entry in entries:
         k = s.every[entry]
-        x = F.linear(torch.cat((q, k, q - k, q * k)), weight, din.query.bias)
-        out.append(float(din.rest(x)))
+        out.append(float(din.rest(din.first(torch.cat((q, k, q - k, q * k))))))
     return out
 
 

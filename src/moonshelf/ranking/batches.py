@@ -122,8 +122,11 @@ class ClickBatches:
         past = np.where(there, history.what[where], -1) if len(history.what) else np.full(where.shape, -1)
         asked = np.where(rows.query[at] >= 0, rows.query[at].astype(np.int64) + self._items, -1)
         nothing = np.array([-1], dtype=np.int64)
+        things = (
+            self._items + len(history.queries) + 1
+        )  # the last one is a query of now, see ``Content.asking``
         values, (_, target, past_at, asked_at) = distinct(
-            nothing, rows.item[at].astype(np.int64), past, asked
+            nothing, rows.item[at].astype(np.int64), past, asked, size=things
         )
         product = (values >= 0) & (values < self._items)
         columns = np.where(product[:, None], self._item_columns[np.where(product, values, 0)], 0)

@@ -23,6 +23,10 @@ from moonshelf.workspace import atomic_folder, digest, read_manifest, write_mani
 
 STAGE = "query vectors"
 PHOTO = "photo:"
+AROUND = 2_097_152
+"""Bytes that the kernel may map around a page that is read: as much of the file as it caches in one piece."""
+MAPPED = 64_000_000
+"""Bytes of a shelf that may be mapped at a time; the rest is let go."""
 
 
 class Content:
@@ -62,6 +66,7 @@ class Content:
         self._row = np.array([row.get(item, -1) for item in history.items], dtype=np.int64)
         self._queries, self._asked = queries, np.zeros((0, self.dim), dtype=np.float32)
         self._items, self._of_history = len(history.items), len(history.queries)
+        self._mapped = 0  # bytes at most, since the shelf's pages were let go
 
     @property
     def asks(self) -> str:
@@ -96,14 +101,22 @@ class Content:
         Returns:
             ``[n, dim]`` float32, zeros where there is no vector, and ``[n]`` bool which there are.
 
-        Cost: reads the pages of these rows alone; ask for distinct numbers.
+        Cost: reads the pages of these rows alone; ask for distinct numbers. At most ``MAPPED`` bytes of the shelf
+        stay mapped, so what is resident does not grow to the whole shelf; mapping anew costs some microseconds a row.
         """
         out = np.zeros((len(what), self.dim), dtype=np.float32)
         item = (what >= 0) & (what < self._items)
         rows = np.where(item, self._row[np.where(item, what, 0)], -1)
         at = np.flatnonzero(rows >= 0)
         order = at[np.argsort(rows[at], kind="stable")]  # pages in the order in which they lie
-        out[order] = self.shelf.take(rows[order])
+        # rows are ascending: a part is as many as map no more than MAPPED bytes
+        new = np.diff(rows[order] * self.dim * 4 // AROUND, prepend=-1) != 0
+        mapped = self._mapped + np.cumsum(new) * AROUND
+        for some in np.split(order, np.flatnonzero(np.diff(mapped // MAPPED)) + 1) if len(order) else ():
+            out[some] = self.shelf.take(rows[some])
+            if mapped[-1] >= MAPPED:
+                self.shelf.let_go()
+        self._mapped = int(mapped[-1]) % MAPPED if len(mapped) else self._mapped
         now = self._items + self._of_history
         if self._queries is not None:
             asks = np.flatnonzero((what >= self._items) & (what < now))
@@ -138,9 +151,20 @@ def query_vectors(
     return found
 
 
-def distinct(*numbers: np.ndarray) -> tuple[np.ndarray, Sequence[np.ndarray]]:
-    """The distinct numbers of several arrays, and each array as places among them: what one ``fetch`` serves."""
-    flat = np.concatenate([n.ravel() for n in numbers])
-    values, place = np.unique(flat, return_inverse=True)
+def distinct(*numbers: np.ndarray, size: int) -> tuple[np.ndarray, Sequence[np.ndarray]]:
+    """The distinct numbers of several arrays, and each array as places among them: what one ``fetch`` serves.
+
+    Args:
+        numbers: of -1 .. size - 1.
+
+    Cost: ``O(size)`` bits set and read, and one pass over the numbers; no sort, which took seven times as long.
+    """
+    flat = np.concatenate([n.ravel() for n in numbers]) + 1
+    seen = np.zeros(size + 1, dtype=bool)
+    seen[flat] = True
+    values = np.flatnonzero(seen)
+    place = np.empty(size + 1, dtype=np.int64)  # pages that no number touches are never there
+    place[values] = np.arange(len(values))
     ends = np.cumsum([n.size for n in numbers])[:-1]
-    return values, [part.reshape(n.shape) for part, n in zip(np.split(place, ends), numbers, strict=True)]
+    parts = np.split(place[flat], ends)
+    return values - 1, [part.reshape(n.shape) for part, n in zip(parts, numbers, strict=True)]

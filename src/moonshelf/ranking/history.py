@@ -127,13 +127,20 @@ def build_history(shop: Shop) -> History:
         )
     asks = asks.select(
         "user", "time", (pl.col("asks") + len(items)).alias("what"), pl.lit(QUERY, pl.UInt8).alias("kind")
-    ).unique()
-    before = len(acts)
-    acts = acts.drop("asks").unique()
-    told["twice"] = before - len(acts)
+    )
+    acts = acts.drop("asks")
     # at one moment a query comes before the act that it led to
     rows = pl.concat([asks, acts]).sort("user", "time", pl.col("kind") != QUERY, "kind", "what")
     del acts, asks
+    # what is there twice stands together now: no table of millions of rows is needed to find it
+    again = np.zeros(len(rows), dtype=bool)
+    again[1:] = True
+    for column in rows:
+        values = column.to_numpy()
+        again[1:] &= values[1:] == values[:-1]
+    told["twice"] = int((again & (rows["kind"].to_numpy() != QUERY)).sum())
+    if again.any():
+        rows = rows.filter(~again)
     counts = np.bincount(rows["user"].to_numpy(), minlength=len(users))
     return History(
         tuple(items.to_list()),

@@ -147,15 +147,16 @@ class ClickModel(nn.Module):
         every = torch.cat(
             (self._ids(batch, generator), *_looked_up(self.item_columns, batch.item_columns)), dim=1
         )
-        vectors = self.moved(batch)
-        seen = Seen(every, vectors, batch)
+        b, vectors = len(batch), self.moved(batch)
+        ends = every[torch.cat((batch.target, batch.asked))]
+        seen = Seen(every, vectors, batch, ends[:b])
         users, of = torch.unique(batch.user, return_inverse=True)
         known = self.users(users)[of]
         if self.config.mode == "content":
             known = torch.zeros_like(known)
         user = torch.cat((known, *_looked_up(self.user_columns, batch.user_columns)), dim=1)
         parts = [
-            user[batch.context], seen.target, every[batch.asked], *_looked_up(self.row_columns, batch.row_columns)
+            user[batch.context], ends[:b], ends[b:], *_looked_up(self.row_columns, batch.row_columns)
         ]  # fmt: skip
         if self.interest is not None:
             parts.append(self.interest(seen))
