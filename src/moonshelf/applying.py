@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from moonshelf.commands import encoder_of, open_shelf
 from moonshelf.encoder import CompactEncoder
-from moonshelf.errors import InputError
+from moonshelf.errors import InputError, TooLittleData
+from moonshelf.pipeline import encoder_of, open_shelf
 from moonshelf.progress import say
 from moonshelf.ranking.apply import open_ranker, train_ranker, wants_content
 from moonshelf.ranking.config import RankConfig
@@ -24,6 +25,7 @@ from moonshelf.recipes import RunConfig
 from moonshelf.shelf import Shelf
 from moonshelf.shelf.search import query_vector
 from moonshelf.shop.shop import Shop, open_shop
+from moonshelf.workspace import digest, read_manifest, write_json
 
 SHELF_FILE = "shelf.txt"  # in a work folder: where the shelf lies that its click model was trained on
 
@@ -71,6 +73,45 @@ def train_rank(shop: Shop, work: Path, config: RunConfig, shelf: str | None, enc
     if found.shelf is not None:
         (work / SHELF_FILE).write_text(str(found.shelf.path.resolve()) + "\n")
     return folder
+
+
+def can_rank(shop: Shop) -> bool:
+    """Whether a shop's tables allow a click model: acts of users."""
+    return shop.events is not None and len(shop.events) > 0
+
+
+def ranked(shop: Shop, work: Path, config: RunConfig) -> dict[str, Any]:
+    """The ranking stage of ``moonshelf run``: train, measure on test, write ``evaluation/ranking.json``.
+
+    Raises:
+        TooLittleData: the shop's acts are too few to learn from, or to measure on.
+    """
+    folder = train_rank(shop, work, config, None, None)
+    manifest = read_manifest(folder)
+    key = digest([manifest["key"] if manifest else "", config.seed])
+    path = work / "evaluation" / "ranking.json"
+    held: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    if held.get("key") != key:
+        try:
+            result = evaluate_rank(shop, str(work), seed=config.seed)
+        except ValueError as error:
+            raise TooLittleData(f"the click model cannot be measured: {error}") from error
+        path.parent.mkdir(parents=True, exist_ok=True)
+        held = {**result.to_json(), "shop": shop.fingerprint, "key": key, "model": load_ranker(folder).about}
+        write_json(path, held)
+    return held
+
+
+def lines(result: dict[str, Any]) -> list[str]:
+    """What ``moonshelf run`` prints of the ranking stage."""
+
+    def shown(m: dict[str, Any]) -> str:
+        return f"{m['value']:.3f} [{m['low']:.3f}, {m['high']:.3f}]  n = {m['n']}"
+
+    return [
+        f"{'click model':<32} GAUC {shown(result['metrics']['gauc without places'])}",
+        f"{'click model, popularity':<32} GAUC {shown(result['popularity']['gauc'])}",
+    ]
 
 
 def _shelf_of(model: str, given: str | None) -> str | None:

@@ -104,12 +104,12 @@ def _embed(a: argparse.Namespace) -> int:
 
 
 def _search(a: argparse.Namespace) -> int:
-    from moonshelf import commands
+    from moonshelf import commands, pipeline
     from moonshelf.shelf.search import format_hits, hits_json, search
     from moonshelf.workspace import write_json
 
-    shelf, folder = commands.open_shelf(Path(a.shelf))
-    encoder = commands.encoder_of(folder, a.encoder, shelf)
+    shelf, folder = pipeline.open_shelf(Path(a.shelf))
+    encoder = pipeline.encoder_of(folder, a.encoder, shelf)
     price = (a.min_price, a.max_price) if a.min_price is not None or a.max_price is not None else None
     hits = search(shelf, encoder, text=a.text, image=a.image, k=a.k, category=a.category, price=price)
     if a.json:

@@ -24,6 +24,7 @@ class RankConfig:
         test_negatives: drawn for each positive of test, by the popularity of its time.
         cut: first moment of test, such as 2020-07-01 (UTC); empty: the last tenth of the rows in time.
         calibrate: on val, after training.
+        run: whether ``moonshelf run`` has this stage.
         model, train: see there.
     """
 
@@ -34,6 +35,7 @@ class RankConfig:
     around_days: int = 30
     cut: str = ""
     calibrate: Literal["isotonic", "platt", "none"] = "platt"
+    run: bool = True
     model: ClickConfig = field(default_factory=lambda: ClickConfig(dropout=0.1, position="examination"))
     train: ClickTrainConfig = field(default_factory=ClickTrainConfig)
 
