@@ -28,6 +28,7 @@ from moonshelf.training.sampler import step_seed
 from moonshelf.workspace import digest
 
 STAGE = "ranking"
+PLACES = 30.0  # times the rate for what places are worth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +107,16 @@ def train_clicks(
         )
     folder.mkdir(parents=True, exist_ok=True)
     key = digest([STAGE, asdict(config), asdict(model.config), asdict(model.sizes), seed, mark])
-    optimiser = torch.optim.AdamW(model.parameters(), lr=config.rate, weight_decay=config.decay, fused=True)
+    quick = [p for name, p in model.named_parameters() if name.startswith(("examination.", "offset."))]
+    fast = {id(p) for p in quick}
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in model.parameters() if id(p) not in fast]},
+        # a handful of numbers that every row speaks of, on the scale of logits
+        {"params": quick, "lr": PLACES * config.rate, "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(
+        groups if quick else groups[:1], lr=config.rate, weight_decay=config.decay, fused=True
+    )
     contrast = Contrast(train, config.debias) if model.debias is not None else None
     begun, spent, step = time.monotonic(), 0.0, 0
     history: list[dict[str, float]] = []

@@ -114,6 +114,7 @@ class ClickModel(nn.Module):
             self.interest: Interest | None = made() if made is not None else None
             inputs = 2 * k + w * (1 + len(sizes.user) + len(sizes.row))
             inputs += self.interest.width if self.interest is not None else 0
+            inputs += len(sizes.item) if self.interest is not None else 0
             self.content: nn.Linear | None = None
             if config.mode != "id" and config.interest != "cube":  # CUBE brings the target's vector itself
                 self.content = nn.Linear(sizes.dim, w, bias=False)
@@ -159,7 +160,7 @@ class ClickModel(nn.Module):
             user[batch.context], ends[:b], ends[b:], *_looked_up(self.row_columns, batch.row_columns)
         ]  # fmt: skip
         if self.interest is not None:
-            parts.append(self.interest(seen))
+            parts += [self.interest(seen), shared(batch)]
         if self.content is not None:
             target, asked = vectors[batch.target], vectors[batch.asked]
             parts += [self.content(target), (target * asked).sum(1, keepdim=True)]
@@ -203,6 +204,23 @@ class ClickModel(nn.Module):
     def targets(self, batch: ClickBatch) -> Tensor:
         """``[B, labels]`` float32."""
         return batch.label[:, [ACTIONS.index(name) for name in self.config.labels]]
+
+
+def shared(batch: ClickBatch) -> Tensor:
+    """``[B, F]``: share of the past's products that have the product's own category, brand, colour and so on.
+
+    What a user holds to is plain in these numbers, and embeddings need many rows to find it. Unknown values agree with
+    nothing. Our design; every model that reads the past has them.
+    """
+    past = batch.item_columns[batch.past]  # [C, L, F]
+    there = batch.past_there & (past != 0).any(-1)  # queries have no features
+    own = batch.item_columns[batch.target]  # [B, F]
+    same = (
+        (past[batch.context] == own.unsqueeze(1))
+        & (own != 0).unsqueeze(1)
+        & there[batch.context].unsqueeze(-1)
+    )
+    return same.sum(1) / there.sum(1).clamp(min=1)[batch.context].unsqueeze(1)
 
 
 def _interests(config: ClickConfig, k: int, dim: int) -> dict[str, Callable[[], Interest]]:
