@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from moonshelf.encoder import CompactEncoder
-from moonshelf.errors import InputError, TooLittleData
+from moonshelf.errors import InputError
 from moonshelf.pipeline import encoder_of, open_shelf
 from moonshelf.progress import say
 from moonshelf.ranking.apply import open_ranker, train_ranker, wants_content
@@ -77,7 +77,7 @@ def train_rank(shop: Shop, work: Path, config: RunConfig, shelf: str | None, enc
 
 def can_rank(shop: Shop) -> bool:
     """Whether a shop's tables allow a click model: acts of users."""
-    return shop.events is not None and len(shop.events) > 0
+    return any(table is not None and len(table) > 0 for table in (shop.events, shop.impressions))
 
 
 def ranked(shop: Shop, work: Path, config: RunConfig) -> dict[str, Any]:
@@ -92,10 +92,7 @@ def ranked(shop: Shop, work: Path, config: RunConfig) -> dict[str, Any]:
     path = work / "evaluation" / "ranking.json"
     held: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
     if held.get("key") != key:
-        try:
-            result = evaluate_rank(shop, str(work), seed=config.seed)
-        except ValueError as error:
-            raise TooLittleData(f"the click model cannot be measured: {error}") from error
+        result = evaluate_rank(shop, str(work), seed=config.seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         held = {**result.to_json(), "shop": shop.fingerprint, "key": key, "model": load_ranker(folder).about}
         write_json(path, held)
@@ -126,14 +123,24 @@ def _shelf_of(model: str, given: str | None) -> str | None:
 def evaluate_rank(
     shop: Shop, model: str, *, shelf: str | None = None, encoder: str | None = None, seed: int = 0
 ) -> RankResult:
-    """``moonshelf rank evaluate``: the model on the rows of test, which are the same as when it was trained."""
+    """``moonshelf rank evaluate``: the model on the rows of test, which begin where they began when it was trained.
+
+    Raises:
+        InputError: see ``open_ranker``.
+        TooLittleData: the shop has no rows from then on.
+    """
     stored = load_ranker(model)
     config: RankConfig = stored.config
     work = find_ranker(model).parent
     place = _shelf_of(model, shelf) if stored.encoder else None
     found = behaviour(shop, work, place, encoder, needed=bool(stored.encoder))
     ranker = open_ranker(model, shop, found.history, found.content)
-    parts = parts_of(shop, found.history, config, int(stored.about.get("seed", 0)))
+    if shop.fingerprint != stored.about["fingerprint"]:
+        say(
+            "rank: the shop is not as it was when the click model was trained; test begins at the same moment"
+        )
+    val, test = stored.about["at"]
+    parts = parts_of(shop, found.history, config, int(stored.about["seed"]), (int(val), int(test)))
     return measure(ranker, parts["train"], parts["test"], seed=seed)
 
 

@@ -117,6 +117,15 @@ def test_partners_are_the_most_similar_of_the_category() -> None:
     head, tail, own = draw_pairs(ends, 5, np.random.default_rng(0))
     assert len(set(head.tolist())) == 5 and (group[tail] == own).all()
     assert len(draw_pairs(ends, 10_000, np.random.default_rng(0))[0]) == len(ends.head)
+    most = np.bincount(ends.group_head).max()
+    led = set()
+    for seed in range(40):
+        _, _, own = draw_pairs(ends, int(most), np.random.default_rng(seed))
+        counts = np.bincount(own, minlength=int(ends.group_head.max()) + 1)
+        whole = np.bincount(ends.group_head, minlength=len(counts))
+        assert ((counts > 0) & (counts < whole)).sum() <= 1  # all but the last category are there whole
+        led.add(int(own[0]))
+    assert led == set(ends.group_head.tolist())
 
 
 @pytest.mark.parametrize("direction", ["pull", "push"])
@@ -190,7 +199,7 @@ def test_a_stopped_run_with_a_contrast_ends_with_the_same_bytes(
 
 def test_partners_follow_the_vectors_as_they_are(tmp_path: Path) -> None:
     train, _, _ = world()
-    contrast = Contrast(train, DebiasConfig())
+    contrast = Contrast(train, DebiasConfig(pairs=8))
     model = model_of()
     contrast.refresh(model)
     first: Partners = contrast.ends

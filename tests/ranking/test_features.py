@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from moonshelf.ranking.features import AGES, FAMES, _column, _quantiles, age, build_features, fame
+from moonshelf.ranking.features import AGES, FAMES, Popularity, _column, _quantiles, age, build_features, fame
 from moonshelf.ranking.history import History, build_history
 from moonshelf.ranking.rows import Rows, from_acts
 from moonshelf.shop.shop import open_shop
@@ -73,6 +73,42 @@ def test_columns_of_products_and_users(
     }  # fmt: skip
 
 
+def test_users_tables_have_columns_of_every_kind(
+    shop_with: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("moonshelf.progress._quiet", False)
+    events = pl.DataFrame(
+        {
+            "user_id": ["a", "b", "c"],
+            "time": [START] * 3,
+            "product_id": ["1", "2", "3"],
+            "action": ["click"] * 3,
+        }
+    )
+    users = pl.DataFrame(
+        {
+            "user_id": ["a", "b", "c"], "member": [True, None, False], "since": [START, START - timedelta(3), None],
+            "tags": [["x"], ["y"], []], "age": [20, 30, 40],
+        }
+    )  # fmt: skip
+    shop = open_shop(shop_with(events=events, users=users), cache=tmp_path / "read")
+    features = build_features(shop, build_history(shop))
+    user = {c.name: c.values.tolist() for c in features.user}
+    assert set(user) == {"user.member", "user.since", "user.age"}
+    assert user["user.member"] == [2, 0, 1] and user["user.since"][0] > user["user.since"][1] > 0
+    assert user["user.since"][2] == 0 and "column tags of users is List" in capsys.readouterr().err
+    # the same table with ages as texts: they are unknown, and that is said
+    (tmp_path / "raw").rename(tmp_path / "before")
+    other = shop_with(events=events, users=users.with_columns(age=pl.lit("young")))
+    shop = open_shop(other, cache=tmp_path / "later")
+    again = build_features(shop, build_history(shop), like=json.loads(json.dumps(features.spec())))
+    assert {c.name: c.values.tolist() for c in again.user}["user.age"] == [0, 0, 0]
+    assert "column age of users is String now" in capsys.readouterr().err
+
+
 def test_many_values_are_hashed_and_told() -> None:
     values = [f"v{i % 500}" for i in range(1000)] + [None]
     plain, hashed = _column("x", values, 1000), _column("x", values, 100)
@@ -101,10 +137,11 @@ def test_fame_counts_what_was_before() -> None:
         tuple("abcde"), (), ("u", "v", "w"), what, time, np.zeros(300, np.uint8), np.array([0, 100, 200, 300])
     )
     rows = from_acts(history, negatives=1)
-    found = fame(history, rows)
+    counts = Popularity.of(history).before(rows)
+    found = fame(Popularity.of(history), rows)
     for i in range(0, len(rows), 17):
         n = int(((what == rows.item[i]) & (time < rows.time[i])).sum())
-        assert found[i] == sum(n >= edge for edge in FAMES)
+        assert counts[i] == n and found[i] == sum(n >= edge for edge in FAMES)
 
 
 def test_age_is_as_of_the_row(shop_with: Callable[..., Path], shop_folder: Path, tmp_path: Path) -> None:

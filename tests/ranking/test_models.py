@@ -35,7 +35,7 @@ def batch(seed: int = 0, dim: int = D) -> ClickBatch:
         target=torch.randint(1, 10, (B,), generator=g), asked=torch.tensor([10, 0, 11, 0, 10, 11, 0]),
         context=torch.tensor([0, 0, 1, 1, 1, 2, 2]), row_columns=torch.randint(0, 4, (B, 2), generator=g),
         position=torch.zeros(B, dtype=torch.int64),
-        past=torch.randint(1, V, (C, L), generator=g) * there, past_kind=there.long(), past_gap=there.long(),
+        past=torch.randint(1, V, (C, L), generator=g) * there,
         past_there=there, user=torch.tensor([1, 2, 0]), user_columns=torch.tensor([[1], [0], [2]]),
         label=torch.rand(B, 3, generator=g).round(), weight=torch.ones(B),
     )  # fmt: skip

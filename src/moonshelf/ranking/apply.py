@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,10 @@ from moonshelf.ranking.batches import ClickBatches
 from moonshelf.ranking.calibrate import Calibration, fit_calibration
 from moonshelf.ranking.config import RankConfig
 from moonshelf.ranking.content import Content
-from moonshelf.ranking.features import ROW_SIZES, Features, build_features, row_columns
+from moonshelf.ranking.features import ROW_SIZES, Features, Popularity, build_features, row_columns
 from moonshelf.ranking.history import History
-from moonshelf.ranking.models.click_model import NEEDS_CONTENT, ClickModel, Sizes
-from moonshelf.ranking.parts import parts_of
+from moonshelf.ranking.models.click_model import NEEDS_CONTENT, POSITIONS, ClickModel, Sizes
+from moonshelf.ranking.parts import moments, parts_of
 from moonshelf.ranking.rows import Rows
 from moonshelf.ranking.store import FORMAT, Stored, load_ranker, rebound, save_ranker
 from moonshelf.ranking.train import STAGE, score, train_clicks
@@ -26,7 +27,7 @@ from moonshelf.shop.shop import Shop
 from moonshelf.workspace import atomic_folder, digest, read_manifest, write_manifest
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ranker:
     """A click model bound to a shop: scores any rows of its history.
 
@@ -43,21 +44,30 @@ class Ranker:
     config: RankConfig
     calibration: Calibration | None = None
 
+    @cached_property
+    def popularity(self) -> Popularity:
+        """The log by product, sorted once for all questions."""
+        return Popularity.of(self.history)
+
     def batches(self, rows: Rows, content: Content | None = None, asked: str | None = None) -> ClickBatches:
         """Rows with everything that the model reads; ``content`` and ``asked`` of a query that is in no history."""
+        columns = row_columns(self.shop, self.history, rows, asked, self.popularity)
         return ClickBatches(
-            rows, self.history, self.features, content or self.content,
-            row_columns=row_columns(self.shop, self.history, rows, asked), longest=self.config.model.longest,
+            rows, self.history, self.features, content or self.content, row_columns=columns,
+            longest=self.config.model.longest,
         )  # fmt: skip
 
-    def score(
+    def raw(
         self, rows: Rows, *, placed: bool, content: Content | None = None, asked: str | None = None
     ) -> np.ndarray:
-        """``[N]`` probabilities of the first label, calibrated; ``placed`` as in ``ClickModel.forward``."""
-        found = score(self.model, self.batches(rows, content, asked), placed=placed)[:, 0]
-        if self.calibration is None:
-            return found
-        return self.calibration.apply(found).astype(np.float32)
+        """``[N]`` the model's own probabilities of the first label, which order rows; ``placed`` as in
+        ``ClickModel.forward``.
+        """
+        return score(self.model, self.batches(rows, content, asked), placed=placed)[:, 0]
+
+    def calibrated(self, raw: np.ndarray) -> np.ndarray:
+        """``[N]`` float32 probabilities that hold, of what :meth:`raw` gives; where many were equal, ties appear."""
+        return raw if self.calibration is None else self.calibration.apply(raw).astype(np.float32)
 
 
 def wants_content(config: RankConfig) -> bool:
@@ -89,15 +99,19 @@ def train_ranker(
             f"ranking.model.interest={config.model.interest} reads product vectors, and no shelf is named",
             mend="add --shelf DIR, or set ranking.model.interest=din and ranking.model.mode=id",
         )
+    if config.model.adapter + config.model.debias > 0 and not wants_content(config):
+        raise InputError(
+            "ranking.model.adapter and ranking.model.debias move product vectors, and these settings read none",
+            mend="set ranking.model.mode=both, or leave them out",
+        )
     content = content if wants_content(config) else None
     folder, begun = work / "ranking", time.monotonic()
     encoder = "" if content is None else content.version
-    asks = "" if content is None else content.asks
     inputs = {
         "shop": shop.fingerprint,
         "encoder": encoder,
         "dim": content.dim if content else 0,
-        "queries": asks,
+        "vectors": "" if content is None else content.mark(),
         "format": FORMAT,
     }
     key = digest([STAGE, inputs, asdict(config), seed])
@@ -108,13 +122,18 @@ def train_ranker(
     features = build_features(shop, history)
     for name, share in features.told().items():
         say(f"{STAGE}: {share:.1%} of the values of {name} share their number with another")
-    parts = parts_of(shop, history, config, seed)
+    at = moments(shop, history, config)
+    parts = parts_of(shop, history, config, seed, at)
     sizes = Sizes(
         len(history.items) + len(history.queries), len(history.users), tuple(c.size for c in features.item),
         tuple(c.size for c in features.user), ROW_SIZES, 0 if content is None else content.dim, len(history.items),
     )  # fmt: skip
     model = ClickModel(config.model, sizes, seed)
     ranker = Ranker(shop, history, features, content, model, config)
+    if parts["train"].made and config.calibrate != "none":
+        say(
+            f"{STAGE}: not calibrated: how often drawn negatives occur is our choice, so scores order and no more"
+        )
     run = work / "ranking-run"
     if not resume or not (run / "key").is_file() or (run / "key").read_text() != key:
         shutil.rmtree(run, ignore_errors=True)  # of other data or settings
@@ -128,7 +147,9 @@ def train_ranker(
     about = {
         "shop": shop.name, "seed": seed, "val": trained.best, "epochs": trained.history,
         "rows": {name: len(rows) for name, rows in parts.items()}, "made": parts["train"].made,
-        "looks by place": model.examination.curve() if model.examination is not None else None,
+        "queries have vectors": content is not None and content.asks, "at": list(at),
+        "fingerprint": shop.fingerprint,
+        "looks by place": _looks(model, parts["train"]),
     }  # fmt: skip
     names = {"items": history.items, "queries": history.queries, "users": history.users}
     plain = None if calibration is None else calibration.as_dict()
@@ -144,15 +165,23 @@ def train_ranker(
 
 
 def _calibrated(ranker: Ranker, val: Rows) -> Calibration | None:
-    """The calibration that the settings ask for, fitted on val; None where val does not allow one."""
-    if ranker.config.calibrate == "none":
+    """The calibration that the settings ask for, fitted on val; None where val does not allow one, or is made."""
+    if ranker.config.calibrate == "none" or val.made:
         return None
     label = val.clicked(ranker.model.config.labels[0])
     try:
-        return fit_calibration(ranker.config.calibrate, ranker.score(val, placed=True), label)
+        return fit_calibration(ranker.config.calibrate, ranker.raw(val, placed=True), label)
     except InputError as error:
         say(f"{STAGE}: not calibrated: {error}")
         return None
+
+
+def _looks(model: ClickModel, train: Rows) -> list[float] | None:
+    """The learned share of looks of the places that training rows have, beside the first; None where there is none."""
+    last = int(train.position.max(initial=0))
+    if model.examination is None or last < 2:
+        return None
+    return model.examination.curve(min(last, POSITIONS))
 
 
 def open_ranker(path: str | Path, shop: Shop, history: History, content: Content | None) -> Ranker:
@@ -177,6 +206,15 @@ def open_ranker(path: str | Path, shop: Shop, history: History, content: Content
     features = build_features(shop, history, like=stored.features)
     calibration = None if stored.calibration is None else Calibration.from_dict(stored.calibration)
     own = content if stored.encoder else None
+    if own is not None and own.asks and not stored.about["queries have vectors"]:
+        say(f"{STAGE}: this model learned without vectors of queries, so it is given none")
+        own = own.without_queries()
+    elif own is not None and not own.asks and stored.about["queries have vectors"] and history.queries:
+        raise InputError(
+            "this click model learned with vectors of past queries, and the encoder to make them was not found",
+            where=str(path),
+            mend="add --encoder PATH",
+        )
     return Ranker(shop, history, features, own, rebound(stored, history), stored.config, calibration)
 
 

@@ -7,6 +7,7 @@ new vectors need no new rows, and memory grows with what a batch touches, not wi
 from __future__ import annotations
 
 import copy
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,9 +70,21 @@ class Content:
         self._mapped = 0  # bytes at most, since the shelf's pages were let go
 
     @property
-    def asks(self) -> str:
-        """``vectors`` where the history's queries have some, ``none`` otherwise."""
-        return "none" if self._queries is None else "vectors"
+    def asks(self) -> bool:
+        """Whether the history's queries have vectors."""
+        return self._queries is not None
+
+    def mark(self) -> str:
+        """What these vectors are, in short: products, what their vectors were made of, encoder, format, queries."""
+        made = self.shelf.products.select("product_id", "content").hash_rows(0).to_numpy()
+        asked = 0 if self._queries is None else zlib.crc32(np.ascontiguousarray(self._queries).tobytes())
+        return digest([self.version, self.dim, self.shelf.dtype, zlib.crc32(made.tobytes()), asked])
+
+    def without_queries(self) -> Content:
+        """The same, with no vector for any query: for a model that learned without them."""
+        own = copy.copy(self)
+        own._queries = None
+        return own
 
     def asking(self, vector: np.ndarray) -> Content:
         """The same with one more query behind those of the history, for somebody who asks now; nothing is copied.

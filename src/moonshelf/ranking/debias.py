@@ -35,7 +35,7 @@ class DebiasConfig:
     weight: beta of the loss beside that of the clicks.
     heat: temperature of the contrast.
     head, tail: shares of each category's products, by impressions, that count as often and seldom shown.
-    pairs: drawn a step.
+    pairs: drawn a step, of as few categories as hold them: pairs contrast within a category alone.
     """
 
     direction: Direction = "pull"
@@ -124,8 +124,17 @@ def choose_partners(ends: Partners, vectors: Callable[[np.ndarray], np.ndarray])
 
 
 def draw_pairs(ends: Partners, n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``n`` heads (fewer when there are fewer), their partners, and the category of each: numbers of products."""
-    at = rng.permutation(len(ends.head))[:n]
+    """``n`` heads (fewer when there are fewer), their partners, and the category of each: numbers of products.
+
+    Categories come in an order by lot, each with all its heads until ``n`` are there: a category of three among 256
+    pairs of a hundred others would have next to nobody to be told from. The more heads, the likelier a category leads.
+    """
+    groups, own, held = np.unique(ends.group_head, return_inverse=True, return_counts=True)
+    turn = (
+        rng.exponential(size=len(groups)) / held
+    )  # smallest first: a draw without return, by number of heads
+    order = np.lexsort((rng.random(len(own)), turn[own]))
+    at = order[:n]
     return ends.head[at], ends.tail[ends.partner[at]], ends.group_head[at]
 
 

@@ -11,13 +11,15 @@ import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from moonshelf.arrays import count_below
-from moonshelf.ranking.history import History
+from moonshelf.progress import say
+from moonshelf.ranking.history import QUERY, History
 from moonshelf.ranking.match import SIZE as match_size
 from moonshelf.ranking.match import match
 from moonshelf.ranking.rows import DAY, Rows
@@ -40,7 +42,7 @@ class Column:
         values: one a product or user.
         collisions: share of the distinct values that share their number with another; 0 unless hashed.
         known: the values by number, from 1, of a column that is neither hashed nor of quantities.
-        edges: of the buckets of a quantity.
+        edges: of the buckets of a quantity; None: the column is of names.
     """
 
     name: str
@@ -51,12 +53,22 @@ class Column:
     edges: tuple[float, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Features:
     """Columns of products ``[P]`` and of users ``[U]``; rows look theirs up by number."""
 
     item: tuple[Column, ...]
     user: tuple[Column, ...]
+
+    @cached_property
+    def item_table(self) -> np.ndarray:
+        """``[P, F]`` int32, made once."""
+        return np.stack([c.values for c in self.item], axis=1) if self.item else np.zeros((0, 0), np.int32)
+
+    @cached_property
+    def user_table(self) -> np.ndarray:
+        """``[U, G]`` int32, made once."""
+        return np.stack([c.values for c in self.user], axis=1) if self.user else np.zeros((0, 0), np.int32)
 
     def told(self) -> dict[str, float]:
         """Collisions of every hashed column."""
@@ -140,11 +152,20 @@ def _columns(
             shop.users.unique("user_id", keep="first"), on="user_id", how="left", maintain_order="left"
         )
         for name in known.columns[1:]:
-            series = known[name]
-            if series.dtype.is_numeric():
-                user.append(quantity(f"user.{name}", series.cast(pl.Float64).to_numpy()))
-            elif series.dtype == pl.String:
-                user.append(names(f"user.{name}", series.to_list()))
+            series, own = known[name], f"user.{name}"
+            amount = series.dtype.is_numeric() or series.dtype in (pl.Date, pl.Datetime)
+            if not amount and series.dtype not in (pl.Boolean, pl.String):
+                say(f"ranking: column {name} of users is {series.dtype}; it is not read")
+            elif own in was and amount != (
+                was[own]["edges"] is not None
+            ):  # then of another kind: all unknown
+                say(f"ranking: column {name} of users is {series.dtype} now; the model cannot read it")
+            elif amount:
+                if series.dtype in (pl.Date, pl.Datetime):
+                    series = series.cast(pl.Datetime("us")).dt.epoch("us")
+                user.append(quantity(own, series.cast(pl.Float64).to_numpy()))
+            else:
+                user.append(names(own, series.cast(pl.String).to_list()))
     return item, user
 
 
@@ -180,18 +201,39 @@ def _quantiles(name: str, values: np.ndarray, buckets: int, was: Mapping[str, An
     return Column(name, len(edges) + 2, number.astype(np.int32), edges=tuple(edges.tolist()))
 
 
-def fame(history: History, rows: Rows) -> np.ndarray:
-    """``[N]`` int32 bucket of how many acts a row's product had had by then, of any user: 1 to ``len(FAMES)``.
+@dataclass(frozen=True, slots=True)
+class Popularity:
+    """Acts on products in order of product, then time: how many one had had by any moment.
 
-    As of the row's own moment: counting all of them would tell the future.
+    Attributes:
+        start: ``[P + 1]`` int64, where each product's acts begin. time: ``[A]`` int64 microseconds.
     """
-    acts = history.kind < 3
-    what, time = history.what[acts], history.time[acts]
-    order = np.lexsort((time, what))
-    what, time = what[order], time[order]
-    begin, end = np.searchsorted(what, rows.item), np.searchsorted(what, rows.item, side="right")
-    before = count_below(time, begin, end, rows.time) - begin
-    return np.searchsorted(np.array(FAMES), before, side="right").astype(np.int32)
+
+    start: np.ndarray
+    time: np.ndarray
+
+    @classmethod
+    def of(cls, history: History) -> Popularity:
+        """Of a history; a sort of its log."""
+        acts = history.kind < QUERY
+        what, time = history.what[acts], history.time[acts]
+        order = np.lexsort((time, what))
+        counts = np.bincount(what, minlength=len(history.items))
+        return cls(np.concatenate(([0], np.cumsum(counts))).astype(np.int64), time[order])
+
+    def before(self, rows: Rows) -> np.ndarray:
+        """``[N]`` int64: acts of any user on a row's product strictly before the row's own moment.
+
+        Counting all of them would tell the future.
+        """
+        begin, end = self.start[rows.item], self.start[rows.item + 1]
+        found: np.ndarray = count_below(self.time, begin, end, rows.time) - begin
+        return found
+
+
+def fame(popularity: Popularity, rows: Rows) -> np.ndarray:
+    """``[N]`` int32 bucket of ``Popularity.before``: 1 to ``len(FAMES)``."""
+    return np.searchsorted(np.array(FAMES), popularity.before(rows), side="right").astype(np.int32)
 
 
 def age(shop: Shop, rows: Rows) -> np.ndarray:
@@ -203,6 +245,13 @@ def age(shop: Shop, rows: Rows) -> np.ndarray:
     return np.where(known, 1 + np.searchsorted(np.array(AGES), days, side="right"), 0).astype(np.int32)
 
 
-def row_columns(shop: Shop, history: History, rows: Rows, asked: str | None = None) -> np.ndarray:
-    """``[N, 3]`` features of the rows themselves: ``fame``, ``age``, ``match``; sizes are ``ROW_SIZES``."""
-    return np.stack((fame(history, rows), age(shop, rows), match(shop, history, rows, asked)), axis=1)
+def row_columns(
+    shop: Shop, history: History, rows: Rows, asked: str | None = None, popularity: Popularity | None = None
+) -> np.ndarray:
+    """``[N, 3]`` features of the rows themselves: ``fame``, ``age``, ``match``; sizes are ``ROW_SIZES``.
+
+    Args:
+        asked: see ``match``. popularity: of the history, where it is at hand; None sorts the log.
+    """
+    popularity = popularity or Popularity.of(history)
+    return np.stack((fame(popularity, rows), age(shop, rows), match(shop, history, rows, asked)), axis=1)

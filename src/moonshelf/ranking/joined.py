@@ -45,7 +45,8 @@ class Ranked:
     Attributes:
         similarity: cosine to the query, or to the nearest interest of the user.
         grade: of relevance, None without a relevance model or a text.
-        click: calibrated probability of a click (or of the act that was learned) if it is looked at.
+        click: calibrated probability of a click if it is looked at; a score and no more where the model learned from
+            acts beside drawn negatives.
         reason: why, in plain words.
     """
 
@@ -83,11 +84,7 @@ class Stages:
         self._row[self._item[self._item >= 0]] = np.flatnonzero(self._item >= 0)
         self._user = {user: i for i, user in enumerate(history.users)}
         self._query = {query: i for i, query in enumerate(history.queries)}
-        rng = np.random.default_rng(0)
-        a, b = (shelf.take(np.sort(rng.integers(0, len(shelf), PAIRS))) for _ in range(2))
-        # rows come sorted, for the sake of pages: one side is shuffled, or pairs would be neighbours on the shelf
-        cosines = np.einsum("nd,nd->n", a, b[rng.permutation(PAIRS)])
-        self.alike = float(np.quantile(cosines, 0.99))
+        self.alike = _alike(shelf)
 
     def rank(
         self,
@@ -117,8 +114,11 @@ class Stages:
             again: whether products that the user has acted on may come.
 
         Raises:
-            InputError: neither a query nor a user with a past; ``least`` without a text or a relevance model.
+            InputError: neither a query nor a user with a past; ``least`` without a text or a relevance model; ``k``
+                below 1.
         """
+        if k < 1:
+            raise InputError(f"cannot rank {k} products", where="k", mend="give a number of at least 1")
         history = self.ranker.history
         number = self._user.get(user, -1) if user is not None else -1
         if user is not None and number < 0:
@@ -138,11 +138,9 @@ class Stages:
         else:
             weight = 0.5 ** (np.arange(len(past))[::-1] / HALF_LIFE)
             asked = interests(self.shelf.take(self._row[past["what"]]), weight)
-        known = () if again else np.unique(self._row[past["what"]]).tolist()
-        allowed = allowed_rows(self.shelf, category, price)
-        found = find_candidates(self.index, asked, max(pool, k), allowed=allowed, known=known)
-        there = self._item[found.rows] >= 0
-        rows, score = found.rows[there], found.score[there]
+        allowed = self._allowed(number, category, price, again)
+        found = find_candidates(self.index, asked, max(pool, k), allowed=allowed)
+        rows, score = found.rows, found.score
         ids = [self.shelf.product_ids[int(row)] for row in rows]
         grade = None
         if text is not None and self.grader is not None and ids:
@@ -155,17 +153,22 @@ class Stages:
             return []
         items = self._item[rows]
         place, content = -1, self.ranker.content
-        if query is not None:
+        if query is not None:  # a query of now, unless its text was asked before
             place = self._query.get(text, -1) if text is not None and not photo else -1
-            if place < 0 and content is not None:
-                place, content = len(history.queries), content.asking(query)
+            if place < 0:
+                place = len(history.queries)
+                if content is not None and content.asks:  # a model that learned without them is given none
+                    content = content.asking(query)
         candidates = candidate_rows(history, number, items, after(history), place)
-        click = self.ranker.score(candidates, placed=False, content=content, asked=text)
-        best = np.argsort(-click, kind="stable")[:k]
+        raw = self.ranker.raw(candidates, placed=False, content=content, asked=text)
+        best = np.argsort(-raw, kind="stable")[:k]  # calibration may tie what the model tells apart
+        click = self.ranker.calibrated(raw)
         matched = None
         if grade is not None and text is not None and self.grader is not None:
             matched = self.grader.reasons(text, [ids[i] for i in best])
-        why = self._reasons(items[best], rows[best], score[best], past, matched, query is not None, photo)
+        why = self._reasons(
+            items[best], rows[best], score[best], number, past, matched, query is not None, photo
+        )
         out = []
         for at, (i, reason) in enumerate(zip(best.tolist(), why, strict=True)):
             row = self.shelf.products.row(int(rows[i]), named=True)
@@ -177,25 +180,42 @@ class Stages:
             )  # fmt: skip
         return out
 
-    def _past(self, user: int) -> np.ndarray:
-        """``what`` and ``kind`` of the newest acts of a user on products of the shelf, in order of time."""
+    def _log(self, user: int) -> tuple[np.ndarray, np.ndarray]:
+        """``what`` and ``kind`` of all acts of a user, in order of time."""
         history = self.ranker.history
-        kind = np.dtype([("what", np.int64), ("kind", np.int64)])
         if user < 0:
-            return np.zeros(0, dtype=kind)
+            return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
         own = slice(int(history.start[user]), int(history.start[user + 1]))
         what, did = history.what[own].astype(np.int64), history.kind[own].astype(np.int64)
-        kept = np.flatnonzero(did < len(ACTIONS))
-        kept = kept[self._row[what[kept]] >= 0][-PAST:]
-        out = np.zeros(len(kept), dtype=kind)
+        acts = did < len(ACTIONS)
+        return what[acts], did[acts]
+
+    def _past(self, user: int) -> np.ndarray:
+        """``what`` and ``kind`` of the newest acts of a user on products of the shelf, in order of time."""
+        what, did = self._log(user)
+        kept = np.flatnonzero(self._row[what] >= 0)[-PAST:]
+        out = np.zeros(len(kept), dtype=np.dtype([("what", np.int64), ("kind", np.int64)]))
         out["what"], out["kind"] = what[kept], did[kept]
         return out
+
+    def _allowed(
+        self, user: int, category: str | None, price: tuple[float | None, float | None] | None, again: bool
+    ) -> np.ndarray | None:
+        """Rows that may be found: of the shop, past the filters, and without ``again`` none that was acted on."""
+        allowed = allowed_rows(self.shelf, category, price)
+        if (self._item < 0).any():
+            allowed = (self._item >= 0) & (True if allowed is None else allowed)
+        if not again and len(done := self._row[self._log(user)[0]]):
+            allowed = np.ones(len(self.shelf), dtype=np.bool_) if allowed is None else allowed
+            allowed[done[done >= 0]] = False
+        return allowed
 
     def _reasons(
         self,
         items: np.ndarray,
         rows: np.ndarray,
         score: np.ndarray,
+        user: int,
         past: np.ndarray,
         matched: Sequence[str] | None,
         asked: bool,
@@ -203,17 +223,18 @@ class Stages:
     ) -> list[str]:
         vectors = self.shelf.take(rows)
         cosines = vectors @ self.shelf.take(self._row[past["what"]]).T if len(past) else None
+        log, did = self._log(user)
         out = []
         for i, item in enumerate(items.tolist()):
             said: list[str] = []
-            before = np.flatnonzero(past["what"] == item)
+            before = did[log == item]
             if len(before):
-                said.append(f"you {DONE[ACTIONS[int(past['kind'][before].max())]]} it before")
+                said.append(f"you {DONE[ACTIONS[int(before.max())]]} it before")
             elif cosines is not None:
                 nearest = int(np.argmax(cosines[i]))
                 if cosines[i, nearest] >= self.alike:
-                    name, did = self._name(int(past["what"][nearest])), ACTIONS[int(past["kind"][nearest])]
-                    said.append(f"looks like the {name} you {DONE[did]}")
+                    name, act = self._name(int(past["what"][nearest])), ACTIONS[int(past["kind"][nearest])]
+                    said.append(f"looks like the {name} you {DONE[act]}")
             if asked and photo and score[i] >= self.alike:
                 said.append("looks like your photo")
             if matched is not None and matched[i]:
@@ -227,6 +248,18 @@ class Stages:
         row = self.shelf.products.row(int(self._row[item]), named=True)
         leaf = (row["category"] or "").rsplit(" > ", 1)[-1]
         return fit(row["title"] or leaf or row["product_id"], 40)
+
+
+def _alike(shelf: Shelf) -> float:
+    """The cosine that one of a hundred random pairs of different products reaches; 1 on a shelf of one product."""
+    rng, n = np.random.default_rng(0), len(shelf)
+    if n < 2:
+        return 1.0
+    some = np.sort(rng.permutation(n)[: min(n, PAIRS)])  # in order, for the sake of pages
+    vectors = shelf.take(some)
+    a = rng.integers(0, len(some), PAIRS)
+    b = (a + rng.integers(1, len(some), PAIRS)) % len(some)
+    return float(np.quantile(np.einsum("nd,nd->n", vectors[a], vectors[b]), 0.99))
 
 
 def ranked_json(found: Sequence[Ranked]) -> list[dict[str, Any]]:

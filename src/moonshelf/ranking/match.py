@@ -40,7 +40,6 @@ def match(shop: Shop, history: History, rows: Rows, asked: str | None = None) ->
     Cost: a set operation a distinct pair of query and product.
     """
     assert shop.products is not None
-    texts = [*history.queries, asked or ""]
     pairs = rows.query.astype(np.int64) * len(history.items) + rows.item
     distinct, place = np.unique(pairs, return_inverse=True)
     query, item = np.divmod(distinct, len(history.items))
@@ -49,10 +48,11 @@ def match(shop: Shop, history: History, rows: Rows, asked: str | None = None) ->
     asks: dict[int, set[str]] = {}
     out = np.zeros(len(distinct), dtype=np.int32)
     for at, (q, i) in enumerate(zip(query.tolist(), item.tolist(), strict=True)):
-        if q < 0 or texts[q].startswith("photo:"):
+        if q < 0:
             continue
         if q not in asks:
-            asks[q] = words(texts[q])
+            text = history.queries[q] if q < len(history.queries) else asked or ""
+            asks[q] = set() if text.startswith("photo:") and q < len(history.queries) else words(text)
         if not asks[q]:
             continue
         if i not in own:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from moonshelf.errors import TooLittleData
 from moonshelf.evaluation.clicks import (
     Scored,
     auc_by_users,
@@ -19,9 +20,10 @@ from moonshelf.evaluation.clicks import (
     hit_rate,
     log_loss,
     ndcg,
+    user_aucs,
 )
 from moonshelf.ranking.apply import Ranker
-from moonshelf.ranking.features import AGES, age, fame
+from moonshelf.ranking.features import AGES, age
 from moonshelf.ranking.rows import Rows
 from moonshelf.types import Interval
 
@@ -35,25 +37,26 @@ class RankResult:
 
     Attributes:
         metrics: GAUC, AUC, log loss, NDCG@10, hit rate@10 (@3 where lists are shorter) of the model; ``gauc without
-            places`` orders as a ranker would, wherever rows were shown.
+            places`` orders as a ranker would, wherever rows were shown. Log loss only of what was shown: with drawn
+            negatives a score is no probability. NDCG over lists of at least two, hit rate over those longer than k.
         popularity: GAUC and NDCG@10 of ordering by how many acts a product had had by then. difference: ours minus
             that.
-        error: expected calibration error; curve: predicted, seen, rows a bin.
-        buckets: GAUC by decile of popularity, by age of the product, by category, on products seen in training or not.
+        error: expected calibration error, None with drawn negatives. curve: predicted, seen, rows a bin, or None.
+        buckets: GAUC by tenth of popularity, by age of the product, by category, on products seen in training or not.
         protocol: rows, users, labels, whether negatives were drawn.
     """
 
     metrics: dict[str, Interval]
     popularity: dict[str, Interval]
     difference: Interval
-    error: float
-    curve: tuple[np.ndarray, np.ndarray, np.ndarray]
+    error: float | None
+    curve: tuple[np.ndarray, np.ndarray, np.ndarray] | None
     buckets: dict[str, Mapping[object, Interval]]
     protocol: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """One object for ``--json``."""
-        told, seen, n = self.curve
+        told, seen, n = self.curve or ((), (), ())
         return {
             "metrics": {name: i.as_dict() for name, i in self.metrics.items()},
             "popularity": {name: i.as_dict() for name, i in self.popularity.items()},
@@ -76,7 +79,7 @@ class RankResult:
         lines = [
             f"{p['rows']:,} {what} of {p['users']:,} users, {p['positives']:,} positives, 95% intervals over users",
             *(f"{name:<24}{found}" for name, found in self.metrics.items()),
-            f"{'calibration error':<24}{self.error:.4f}",
+            *(() if self.error is None else (f"{'calibration error':<24}{self.error:.4f}",)),
             *(f"{'popularity, ' + name:<24}{found}" for name, found in self.popularity.items()),
             f"{'gauc minus popularity':<24}{self.difference.signed()}",
         ]
@@ -93,33 +96,45 @@ def measure(ranker: Ranker, train: Rows, rows: Rows, *, seed: int = 0) -> RankRe
         rows: to report on.
 
     Raises:
-        ValueError: no user has rows of both labels.
+        TooLittleData: no user (or page of nobody known) has rows of both labels.
     """
-    label, name = rows.clicked(ranker.model.config.labels[0]), ranker.model.config.labels[0]
-    own = np.where(
-        rows.user >= 0, rows.user, -1 - np.arange(len(rows.user))
-    )  # nobody known: each row its own user
-    placed = Scored(ranker.score(rows, placed=True).astype(np.float64), label, own)
-    free = Scored(ranker.score(rows, placed=False).astype(np.float64), label, own)
-    acts = np.bincount(ranker.history.what[ranker.history.kind < 3], minlength=len(ranker.history.items))
-    popular = Scored(fame(ranker.history, rows).astype(np.float64), label, own)
-    longest = int(np.unique(rows.page, return_counts=True)[1].max())
-    k = 10 if longest > 10 else 3  # of ten shown, ten are always hit
-    metrics = {
-        "gauc": gauc(placed, seed=seed),
-        "auc": auc_by_users(placed, seed=seed),
-        "log loss": log_loss(placed, seed=seed),
-        "gauc without places": gauc(free, seed=seed),
-        "ndcg@10": ndcg(free, rows.page, seed=seed),
-        f"hit rate@{k}": hit_rate(free, rows.page, k, seed=seed),
-    }
+    name = ranker.model.config.labels[0]
+    label, own = rows.clicked(name), rows.units()
+    raw = ranker.raw(rows, placed=True)
+    placed = Scored(raw.astype(np.float64), label, own)
+    free = Scored(ranker.raw(rows, placed=False).astype(np.float64), label, own)
+    before = ranker.popularity.before(rows)
+    popular = Scored(before.astype(np.float64), label, own)
+    if not len(user_aucs(free)[0]):
+        raise TooLittleData(
+            f"nobody has rows with and without a {name} among the {len(rows):,} rows to report on",
+            where=ranker.shop.name,
+            mend="choose an earlier ranking.cut, or add rows",
+        )
+    _, page, size = np.unique(rows.page, return_inverse=True, return_counts=True)
+    listed = size[page]
+    metrics = {"gauc": gauc(placed, seed=seed), "auc": auc_by_users(placed, seed=seed)}
+    error = curve = None
+    if not rows.made:
+        told = Scored(ranker.calibrated(raw).astype(np.float64), label, own)
+        metrics["log loss"] = log_loss(told, seed=seed)
+        error, curve = calibration_error(told), calibration_curve(told)
+    metrics["gauc without places"] = gauc(free, seed=seed)
+    baseline = {"gauc": gauc(popular, seed=seed)}
+    if label[lists := listed >= 2].any():
+        metrics["ndcg@10"] = ndcg(free.take(lists), rows.page[lists], seed=seed)
+        baseline["ndcg@10"] = ndcg(popular.take(lists), rows.page[lists], seed=seed)
+    k = 10 if (listed > 10).mean() > 0.5 else 3  # of ten shown, ten are always hit
+    if label[lists := listed > k].any():
+        metrics[f"hit rate@{k}"] = hit_rate(free.take(lists), rows.page[lists], k, seed=seed)
     known = np.isin(rows.item, train.item[train.clicked(name)])
     columns = [c for c in ranker.features.item if c.name.startswith("item.category") and c.known]
     category = np.array(["(none)", *(columns[0].known if columns else ())])
     days = np.array(["unknown", *(f"under {d:>3} days" for d in AGES), f"{AGES[-1]} days and more"])
-    order = np.argsort(np.argsort(acts[rows.item], kind="stable"), kind="stable")
-    buckets = {
-        "popularity, tenths of the rows": by_bucket(free, 1 + order * DECILES // max(1, len(order)), gauc),
+    fame, names = _tenths(before)
+    found = by_bucket(free, fame, gauc)
+    buckets: dict[str, Mapping[object, Interval]] = {
+        "acts on the product before, tenths of the rows": {names[int(str(at))]: i for at, i in found.items()},
         "product": by_bucket(free, np.where(known, "clicked in training", "never clicked in training"), gauc),
         "age of the product": by_bucket(free, days[age(ranker.shop, rows)], gauc),
         "category": by_bucket(free, category[columns[0].values[rows.item]], gauc) if columns else {},
@@ -130,14 +145,23 @@ def measure(ranker: Ranker, train: Rows, rows: Rows, *, seed: int = 0) -> RankRe
         "encoder": None if ranker.content is None else ranker.content.version,
     }  # fmt: skip
     return RankResult(
-        metrics,
-        {"gauc": gauc(popular, seed=seed), "ndcg@10": ndcg(popular, rows.page, seed=seed)},
-        gauc_difference(free, popular, seed=seed),
-        calibration_error(placed),
-        calibration_curve(placed),
+        metrics, baseline, gauc_difference(free, popular, seed=seed), error, curve,
         {name: found for name, found in ((n, _told(b)) for n, b in buckets.items()) if len(found) > 1},
         protocol,
-    )
+    )  # fmt: skip
+
+
+def _tenths(counts: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Tenths of the rows by a count, equal ones together, and what each holds."""
+    edges = np.unique(np.quantile(counts, np.linspace(0, 1, DECILES + 1)[1:-1], method="higher"))
+    edges = edges[edges < counts.max(initial=0)]
+    tenth = np.searchsorted(edges, counts, side="left")
+    names = []
+    for at in range(len(edges) + 1):
+        held = counts[tenth == at]
+        low, high = (int(held.min()), int(held.max())) if len(held) else (0, 0)
+        names.append(f"{low:,}" if low == high else f"{low:,} to {high:,}")
+    return tenth, names
 
 
 def _told(found: Mapping[object, Interval]) -> dict[object, Interval]:

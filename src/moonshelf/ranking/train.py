@@ -209,8 +209,11 @@ def _step(
 ) -> float:
     device = model.heads.weight.device
     batch = batch.to(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-        logits = model(batch, generator)
+    # dropout draws from torch's own generator: a function of the step too, or a resumed run would end elsewhere
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(generator.initial_seed())
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            logits = model(batch, generator)
     each = F.binary_cross_entropy_with_logits(logits.float(), model.targets(batch), reduction="none")
     loss = (each.mean(1) * batch.weight).sum() / batch.weight.sum().clamp(min=1e-6)
     clicks = float(loss.detach())
@@ -249,7 +252,7 @@ def score(model: ClickModel, batches: ClickBatches, size: int = 4096, *, placed:
 def validate(model: ClickModel, batches: ClickBatches, size: int = 4096) -> dict[str, float]:
     """GAUC and AUC of the first label; 0.5 where no user (or nobody) has both."""
     name = model.config.labels[0]
-    rows = Scored(score(model, batches, size)[:, 0], batches.rows.clicked(name), batches.rows.user)
+    rows = Scored(score(model, batches, size)[:, 0], batches.rows.clicked(name), batches.rows.units())
     _, value, n = user_aucs(rows)
     everybody = Scored(rows.score, rows.label, np.zeros(len(rows.user), np.int64))
     _, whole, _ = user_aucs(everybody)

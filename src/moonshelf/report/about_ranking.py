@@ -41,7 +41,8 @@ def ranking_section(found: Findings) -> Html:
     )
     blocks: list[Html] = [lead, *_compared(metrics, mapping(told, "popularity"))]
     cells = [[name, metric(value, share=False)] for name, value in metrics.items() if isinstance(value, dict)]
-    cells.append(["calibration error", plain(told.get("calibration_error"))])
+    if told.get("calibration_error") is not None:
+        cells.append(["calibration error", plain(told.get("calibration_error"))])
     cells.append(["gauc minus popularity", metric(mapping(told, "gauc_minus_popularity"), share=False)])
     blocks.append(fold("All metrics", table(["metric", "value"], cells)))
     for name, buckets in mapping(told, "gauc_by").items():
