@@ -98,7 +98,7 @@ def main() -> int:
                     seed=seed,
                 )
                 ranker = opened(folder, shop, history, own)
-                scores.append(ranker.score(rows, placed=True))
+                scores.append(ranker.raw(rows, placed=True))
             found[title] = np.mean(scores, axis=0)
             if config.mode != "id":
                 told.append(f"{title:<40}{leaks(ranker, shown)}")

@@ -106,7 +106,7 @@ def run(
     if config.stages in ("both", "all", "posttrain") and (
         measuring.has_searches(shop, "train", "image")
         or measuring.has_searches(shop, "train", "text")
-        or (shop.events is not None and asks_products(config.posttrain.types))
+        or (shop.events is not None and (shop.searches is None or asks_products(config.posttrain.types)))
         or config.posttrain.own_queries
     ):
         stages += ["posttrain", "posttrain2"] if config.stages == "all" else ["posttrain"]
