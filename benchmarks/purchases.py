@@ -24,7 +24,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from moonshelf.evaluation.clicks import Scored, gauc, gauc_difference
 from moonshelf.ranking.batches import ClickBatches
 from moonshelf.ranking.content import Content
-from moonshelf.ranking.features import FAMES, Features, build_features, fame
+from moonshelf.ranking.features import FAMES, Features, Popularity, build_features, fame
 from moonshelf.ranking.history import History, build_history
 from moonshelf.ranking.models.click_model import ClickConfig, ClickModel, Sizes
 from moonshelf.ranking.rows import DAY, Rows, from_acts
@@ -60,7 +60,7 @@ def parts_of(history: History, cut: int, negatives: int) -> tuple[Rows, Rows, Ro
 def crafted(rows: Rows, history: History, features: Features, content: Content) -> np.ndarray:
     """A dozen features of a row for gradient boosting: similarities to the past, categories and prices shared, fame."""
     vectors, there = content.fetch(np.arange(len(history.items)))
-    famous = fame(history, rows)
+    famous = fame(Popularity.of(history), rows)
     columns = [c for c in features.item]
     out = np.full((len(rows), 6 + 2 * len(columns) + 2), np.nan)
     for i in range(len(rows)):
@@ -113,6 +113,7 @@ def main() -> int:
         f"{len(train):,} rows to learn from, {len(val):,} to choose on, {len(test):,} to report,"
         f" of {len(np.unique(user))} users"
     )
+    counts = Popularity.of(history)
     found: dict[str, np.ndarray] = {}
     popular = np.bincount(history.what[history.time < cut], minlength=len(history.items))
     found["popularity before the cut"] = popular[test.item].astype(float)
@@ -147,14 +148,14 @@ def main() -> int:
                         features,
                         own,
                         longest=LONGEST,
-                        row_columns=fame(history, rows)[:, None],
+                        row_columns=fame(counts, rows)[:, None],
                     )
                     for rows in (train, val, test)
                 ]
                 sizes = Sizes(
                     len(history.items) + len(history.queries), len(history.users),
                     tuple(c.size for c in features.item), tuple(c.size for c in features.user),
-                    (len(FAMES) + 1,), 0 if own is None else content.dim,
+                    (len(FAMES) + 1,), 0 if own is None else content.dim, len(history.items),
                 )  # fmt: skip
                 model = ClickModel(config, sizes, seed)
                 folder = a.work / f"{line} {name} {seed}".replace(" ", "-").replace(",", "")

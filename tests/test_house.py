@@ -12,8 +12,8 @@ ORDER = [
     "errors", "progress", "types", "arrays", "workspace", "config", "remote",
     "shop", "augment", "encoder", "training", "shelf", "evaluation",
     "retrieval", "relevance", "ranking", "creative", "studies", "report", "serving",
-    "recipes", "pipeline", "measuring", "doctor", "commands", "cli_augment", "cli_evaluate",
-    "cli_relevance", "cli",
+    "recipes", "pipeline", "measuring", "applying", "doctor", "commands",
+    "cli_augment", "cli_evaluate", "cli_rank", "cli_relevance", "cli",
 ]  # fmt: skip
 FORBIDDEN = {"torchvision", "timm", "open_clip", "lightly", "torchcodec", "pickle5"}
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -16,12 +16,12 @@ from typing import Any
 from moonshelf import __version__
 from moonshelf.cli_augment import augment_options, augment_verb
 from moonshelf.cli_evaluate import WHAT, evaluate, evaluate_options
+from moonshelf.cli_rank import rank_options, rank_words
 from moonshelf.cli_relevance import evaluate_relevance, relevance_options, relevance_verb
 from moonshelf.errors import InputError
 from moonshelf.workspace import full_disk
 
 NOT_BUILT = {
-    "rank": "train and evaluate a click model",
     "creative": "choose between creatives and say why",
     "study": "exchange rate and scaling studies",
     "export": "ONNX and sentence-transformers export",
@@ -103,12 +103,12 @@ def _embed(a: argparse.Namespace) -> int:
 
 
 def _search(a: argparse.Namespace) -> int:
-    from moonshelf import commands
+    from moonshelf import commands, pipeline
     from moonshelf.shelf.search import format_hits, hits_json, search
     from moonshelf.workspace import write_json
 
-    shelf, folder = commands.open_shelf(Path(a.shelf))
-    encoder = commands.encoder_of(folder, a.encoder, shelf)
+    shelf, folder = pipeline.open_shelf(Path(a.shelf))
+    encoder = pipeline.encoder_of(folder, a.encoder, shelf)
     price = (a.min_price, a.max_price) if a.min_price is not None or a.max_price is not None else None
     hits = search(shelf, encoder, text=a.text, image=a.image, k=a.k, category=a.category, price=price)
     if a.json:
@@ -307,6 +307,8 @@ def build_parser() -> argparse.ArgumentParser:
     _shop_argument(p)
     evaluate_options(p)
 
+    rank_options(verbs)
+
     p = _verb(
         verbs,
         "heatmap",
@@ -343,7 +345,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if missing is not None:
             what = f"moonshelf {missing} is not built yet ({NOT_BUILT[missing]})"
             raise InputError(what, mend="see docs/LOG.md for the plan")
-        args = build_parser().parse_args(words)
+        args = build_parser().parse_args(rank_words(words))
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and args.call is not _train:
             raise InputError(
                 f"moonshelf {words[0]} is one process; torchrun would start it several times in one folder",

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from moonshelf import __version__, measuring, pipeline, workspace
+from moonshelf import __version__, applying, measuring, pipeline, workspace
 from moonshelf.config import as_dict, config_hash, override
 from moonshelf.encoder import CompactEncoder, load_encoder, save_encoder
 from moonshelf.errors import InputError, TooLittleData
@@ -106,7 +106,7 @@ def run(
     if config.stages in ("both", "all", "posttrain") and (
         measuring.has_searches(shop, "train", "image")
         or measuring.has_searches(shop, "train", "text")
-        or (shop.events is not None and asks_products(config.posttrain.types))
+        or (shop.events is not None and (shop.searches is None or asks_products(config.posttrain.types)))
         or config.posttrain.own_queries
     ):
         stages += ["posttrain", "posttrain2"] if config.stages == "all" else ["posttrain"]
@@ -155,6 +155,16 @@ def run(
         results |= {f"{kind} search, {name}": result for kind, result in found.items()}
     pipeline.stopwatch(timings, "evaluate", begun)
 
+    if config.ranking.run and applying.can_rank(shop):
+        begun = time.monotonic()
+        try:
+            results_of = applying.ranked(shop, work, config)
+        except TooLittleData as error:
+            say(f"ranking: left out: {error}")
+        else:
+            results["click model"] = results_of
+            pipeline.stopwatch(timings, "ranking", begun)
+
     begun = time.monotonic()
     if config.evaluation.heatmaps:
         asked = {
@@ -173,39 +183,13 @@ def run(
     page = write_report(work, shop, config=settings, timings=timings, out=out, steps=tuple(folders))
     pipeline.stopwatch(timings, "report", begun)
     workspace.write_json(work / "timings.json", timings)
+    clicks = results.pop("click model", None)
     lines = [f"{name:<32} recall@1 {measuring.shown(result)}" for name, result in results.items()]
     lines += measuring.beside(results)
+    if clicks is not None:
+        lines += applying.lines(clicks)
     total = duration(sum(timings.values()))
     return [*lines, f"shelf   {work / 'shelf'}", f"report  {page}", f"done in {total}"]
-
-
-def open_shelf(path: Path) -> tuple[Shelf, Path]:
-    """A shelf by its folder or its work folder, and the folder it lies in."""
-    folder = path / "shelf" if (path / "shelf" / "shelf.json").is_file() else path
-    return Shelf.open(folder), folder
-
-
-def encoder_of(shelf_folder: Path, given: str | None, shelf: Shelf) -> CompactEncoder:
-    """The encoder that made a shelf: the one given, or the one in the same work folder, or ``compact``.
-
-    Raises:
-        InputError: none of them has the shelf's version.
-    """
-    tried: list[str | Path] = [given] if given else [shelf_folder.parent, "compact"]
-    for candidate in tried:
-        try:
-            encoder = load_encoder(candidate)
-        except InputError:
-            if given:
-                raise
-            continue
-        if encoder.version == shelf.encoder_version:
-            return encoder
-    raise InputError(
-        f"the encoder {shelf.encoder_version} that made this shelf was not found",
-        where=str(shelf_folder),
-        mend="name it with --encoder PATH, or embed the shop again",
-    )
 
 
 def demo_shop(folder: Path, *, products: int, seed: int, make: Callable[..., Path]) -> Path:

@@ -25,6 +25,7 @@ from moonshelf.errors import InputError
 from moonshelf.evaluation.metrics import first_hit_ranks
 from moonshelf.progress import duration, say
 from moonshelf.recipes import RunConfig
+from moonshelf.shelf import Shelf
 from moonshelf.shop.fetch import Reach
 from moonshelf.shop.shop import Shop, open_shop
 from moonshelf.training.checkpoint import drop_checkpoints, has_checkpoint
@@ -302,3 +303,32 @@ def open_extra(paths: Sequence[Path], shop: Shop, fetch: Reach | None = None) ->
 def stopwatch(timings: dict[str, float], name: str, begun: float) -> None:
     """Note how long a stage took."""
     timings[name] = round(time.monotonic() - begun, 1)
+
+
+def open_shelf(path: Path) -> tuple[Shelf, Path]:
+    """A shelf by its folder or its work folder, and the folder it lies in."""
+    folder = path / "shelf" if (path / "shelf" / "shelf.json").is_file() else path
+    return Shelf.open(folder), folder
+
+
+def encoder_of(shelf_folder: Path, given: str | None, shelf: Shelf) -> CompactEncoder:
+    """The encoder that made a shelf: the one given, or the one in the same work folder, or ``compact``.
+
+    Raises:
+        InputError: none of them has the shelf's version.
+    """
+    tried: list[str | Path] = [given] if given else [shelf_folder.parent, "compact"]
+    for candidate in tried:
+        try:
+            encoder = load_encoder(candidate)
+        except InputError:
+            if given:
+                raise
+            continue
+        if encoder.version == shelf.encoder_version:
+            return encoder
+    raise InputError(
+        f"the encoder {shelf.encoder_version} that made this shelf was not found",
+        where=str(shelf_folder),
+        mend="name it with --encoder PATH, or embed the shop again",
+    )

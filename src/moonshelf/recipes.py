@@ -9,6 +9,7 @@ from typing import Literal
 
 from moonshelf.encoder import CompactConfig
 from moonshelf.errors import InputError
+from moonshelf.ranking.config import RankConfig
 from moonshelf.training.config import DualConfig, LoopConfig, OptimConfig, PosttrainConfig, PretrainConfig
 from moonshelf.training.typed import parse_types
 
@@ -60,6 +61,7 @@ class RunConfig:
     posttrain2: PosttrainConfig = field(default_factory=second_posttrain)
     shelf: ShelfConfig = field(default_factory=ShelfConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    ranking: RankConfig = field(default_factory=RankConfig)
 
 
 def laptop() -> RunConfig:

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from moonshelf.ranking.batches import GAPS, ClickBatches
+from moonshelf.ranking.batches import ClickBatches
 from moonshelf.ranking.features import Column, Features
 from moonshelf.ranking.history import QUERY, History
 from moonshelf.ranking.rows import Rows
@@ -58,10 +58,7 @@ def test_a_batch_says_what_the_log_says(history: History, rows: Rows, features: 
         seen = history.what[begin : rows.until[row]][-5:]
         there = batch.past_there[c]
         assert [ids[p] - 1 for p in batch.past[c][there].tolist()] == seen.tolist()
-        assert not batch.past[c][~there].any() and not batch.past_kind[c][~there].any()
-        kinds = history.kind[begin : rows.until[row]][-5:]
-        assert (batch.past_kind[c][there] - 1).tolist() == kinds.tolist()
-        assert int(batch.past_gap.max()) < GAPS and bool((batch.past_gap[c][there] > 0).all())
+        assert not batch.past[c][~there].any()
         colour = features.item[0].values[rows.item[row]]
         assert int(batch.item_columns[batch.target[b], 0]) == colour
         assert int(batch.user_columns[c, 0]) == (

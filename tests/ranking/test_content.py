@@ -13,6 +13,7 @@ import pytest
 
 from moonshelf.encoder import CompactEncoder, Item
 from moonshelf.errors import InputError
+from moonshelf.ranking import content as content_module
 from moonshelf.ranking.content import Content, distinct, query_vectors
 from moonshelf.ranking.history import build_history
 from moonshelf.shelf import Shelf, embed_shop
@@ -82,6 +83,19 @@ def test_vectors_of_another_encoder_are_refused_by_name(shelf: Shelf, acted: Sho
 
 
 def test_one_fetch_serves_several_arrays() -> None:
-    values, (a, b) = distinct(np.array([[5, 3], [3, -1]]), np.array([7, 5]))
+    values, (a, b) = distinct(np.array([[5, 3], [3, -1]]), np.array([7, 5]), size=9)
     assert values.tolist() == [-1, 3, 5, 7]
     assert values[a].tolist() == [[5, 3], [3, -1]] and values[b].tolist() == [7, 5]
+
+
+def test_pages_let_go_are_read_again(shelf: Shelf, acted: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little may stay mapped, the vectors are the same, and the pages are let go."""
+    history = build_history(acted)
+    what = np.array([3, 0, -1, 7, 3])
+    want, there = Content(shelf, history).fetch(what)
+    gone = []
+    monkeypatch.setattr(content_module, "AROUND", 32)
+    monkeypatch.setattr(content_module, "MAPPED", 32)
+    monkeypatch.setattr(Shelf, "let_go", lambda self, own=Shelf.let_go: (gone.append(1), own(self)))
+    found, also = Content(shelf, history).fetch(what)
+    assert np.array_equal(want, found) and np.array_equal(there, also) and len(gone) > 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from moonshelf.ranking.features import AGES, FAMES, _column, _quantiles, age, build_features, fame
+from moonshelf.ranking.features import AGES, FAMES, Popularity, _column, _quantiles, age, build_features, fame
 from moonshelf.ranking.history import History, build_history
 from moonshelf.ranking.rows import Rows, from_acts
 from moonshelf.shop.shop import open_shop
@@ -39,13 +40,73 @@ def test_columns_of_products_and_users(
     features = build_features(shop, build_history(shop))
     item = {c.name: c for c in features.item}
     # one top category tells nothing; one brand tells those without any apart
-    assert set(item) == {"item.category2", "item.brand", "item.price"}
+    assert set(item) == {"item.category2", "item.brand", "item.price", "item.is colour"}
+    colours = [json.loads(a)["colour"] for a in products["attributes"]]
+    known = item["item.is colour"].known
+    assert [known[v - 1] for v in item["item.is colour"].values] == colours
     assert len(set(item["item.category2"].values.tolist())) == 3 and item["item.category2"].size == 4
     assert item["item.price"].values.tolist() == sorted(item["item.price"].values.tolist())
     user = {c.name: c for c in features.user}
     assert set(user) == {"user.age", "user.club", "user.same"}
     assert user["user.club"].values.tolist() == [2, 1, 0]  # c is in no table: unknown
     assert features.told() == {}
+    # the same numbers for the same values, whatever other products there are; what is new is unknown
+    spec = json.loads(json.dumps(features.spec()))
+    fewer = products.tail(len(products) - 2).with_columns(
+        brand=pl.when(pl.col("product_id") == "3").then(pl.lit("New")).otherwise(pl.col("brand"))
+    )
+    only = users.filter(pl.col("user_id") == "b").drop("age")
+    (tmp_path / "b").mkdir()
+    for name, frame in {"products": fewer.drop("image_ids"), "events": events.tail(2), "users": only}.items():
+        frame.write_parquet(tmp_path / "b" / f"{name}.parquet")
+    later = open_shop(tmp_path / "b", cache=tmp_path / "later")
+    again = build_features(later, build_history(later), like=spec)
+    assert [c.name for c in again.item] == [c.name for c in features.item]
+    for column in again.item:
+        was = item[column.name].values[2:].copy()
+        if column.name == "item.brand":
+            assert column.values[1] == 0 and was[1] > 0
+            was[1] = 0
+        assert column.size == item[column.name].size and (column.values == was).all(), column.name
+    assert {c.name: c.values.tolist() for c in again.user} == {
+        "user.age": [0, 0], "user.club": [1, 0], "user.same": [1, 0]
+    }  # fmt: skip
+
+
+def test_users_tables_have_columns_of_every_kind(
+    shop_with: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("moonshelf.progress._quiet", False)
+    events = pl.DataFrame(
+        {
+            "user_id": ["a", "b", "c"],
+            "time": [START] * 3,
+            "product_id": ["1", "2", "3"],
+            "action": ["click"] * 3,
+        }
+    )
+    users = pl.DataFrame(
+        {
+            "user_id": ["a", "b", "c"], "member": [True, None, False], "since": [START, START - timedelta(3), None],
+            "tags": [["x"], ["y"], []], "age": [20, 30, 40],
+        }
+    )  # fmt: skip
+    shop = open_shop(shop_with(events=events, users=users), cache=tmp_path / "read")
+    features = build_features(shop, build_history(shop))
+    user = {c.name: c.values.tolist() for c in features.user}
+    assert set(user) == {"user.member", "user.since", "user.age"}
+    assert user["user.member"] == [2, 0, 1] and user["user.since"][0] > user["user.since"][1] > 0
+    assert user["user.since"][2] == 0 and "column tags of users is List" in capsys.readouterr().err
+    # the same table with ages as texts: they are unknown, and that is said
+    (tmp_path / "raw").rename(tmp_path / "before")
+    other = shop_with(events=events, users=users.with_columns(age=pl.lit("young")))
+    shop = open_shop(other, cache=tmp_path / "later")
+    again = build_features(shop, build_history(shop), like=json.loads(json.dumps(features.spec())))
+    assert {c.name: c.values.tolist() for c in again.user}["user.age"] == [0, 0, 0]
+    assert "column age of users is String now" in capsys.readouterr().err
 
 
 def test_many_values_are_hashed_and_told() -> None:
@@ -76,10 +137,11 @@ def test_fame_counts_what_was_before() -> None:
         tuple("abcde"), (), ("u", "v", "w"), what, time, np.zeros(300, np.uint8), np.array([0, 100, 200, 300])
     )
     rows = from_acts(history, negatives=1)
-    found = fame(history, rows)
+    counts = Popularity.of(history).before(rows)
+    found = fame(Popularity.of(history), rows)
     for i in range(0, len(rows), 17):
         n = int(((what == rows.item[i]) & (time < rows.time[i])).sum())
-        assert found[i] == sum(n >= edge for edge in FAMES)
+        assert counts[i] == n and found[i] == sum(n >= edge for edge in FAMES)
 
 
 def test_age_is_as_of_the_row(shop_with: Callable[..., Path], shop_folder: Path, tmp_path: Path) -> None:

@@ -111,6 +111,30 @@ def test_queries_come_from_searches_where_no_event_names_one(
     assert any(q.startswith("photo:") for q in history.queries) and any(":" not in q for q in history.queries)
 
 
+def test_being_known_does_not_hang_on_a_click(shop_with: Callable[..., Path], tmp_path: Path) -> None:
+    """Everybody and every text in any table has a number: were it those with acts alone, it would tell the label."""
+    shown = pl.DataFrame(
+        {
+            "user_id": ["a", "b", "c"], "time": [DAY] * 3, "product_id": ["1", "2", "3"], "clicked": [1, 0, 0],
+            "query_text": ["mug", " cup ", "mug"],
+        }
+    )  # fmt: skip
+    acts = pl.DataFrame(
+        {"user_id": ["a"], "time": [DAY], "product_id": ["1"], "action": ["click"], "query_text": ["mug"]}
+    )
+    users = pl.DataFrame({"user_id": ["d"], "age": [3]})
+    raw = shop_with(impressions=shown, events=acts, users=users, searches=None)
+    history = build_history(open_shop(raw, cache=tmp_path / "read"))
+    assert history.users == ("a", "b", "c", "d") and history.queries == ("cup", "mug")
+    assert np.diff(history.start).tolist() == [2, 0, 0, 0]
+    # without events what was clicked is what was done
+    (tmp_path / "raw").rename(tmp_path / "before")
+    raw = shop_with(impressions=shown, events=None, searches=None)
+    history = build_history(open_shop(raw, cache=tmp_path / "again"))
+    names = [(*history.items, *history.queries)[w] for w in history.what]
+    assert history.users == ("a", "b", "c") and names == ["mug", "1"]
+
+
 def test_it_is_written_and_mapped(make: Make, shop: Shop, tmp_path: Path) -> None:
     raw = make([("a", 1, "1", "click", "mug"), ("b", 2, "2", "purchase", None)])
     history = build_history(raw)

@@ -35,7 +35,7 @@ def batch(seed: int = 0, dim: int = D) -> ClickBatch:
         target=torch.randint(1, 10, (B,), generator=g), asked=torch.tensor([10, 0, 11, 0, 10, 11, 0]),
         context=torch.tensor([0, 0, 1, 1, 1, 2, 2]), row_columns=torch.randint(0, 4, (B, 2), generator=g),
         position=torch.zeros(B, dtype=torch.int64),
-        past=torch.randint(1, V, (C, L), generator=g) * there, past_kind=there.long(), past_gap=there.long(),
+        past=torch.randint(1, V, (C, L), generator=g) * there,
         past_there=there, user=torch.tensor([1, 2, 0]), user_columns=torch.tensor([[1], [0], [2]]),
         label=torch.rand(B, 3, generator=g).round(), weight=torch.ones(B),
     )  # fmt: skip
@@ -58,16 +58,12 @@ def cosine(s: Seen, i: int, j: int) -> float | None:
 
 
 def din_by_hand(din: Din, s: Seen, b: int, entries: list[int]) -> list[float]:
-    """The network on [q, k, q - k, q * k] with W1 + W3 = query, W2 - W3 = key, W4 = product, and W3 = 0."""
-    weight = torch.cat(
-        (din.query.weight, din.key.weight, torch.zeros_like(din.key.weight), din.product.weight), dim=1
-    )
+    """The network on [q, k, q - k, q * k]."""
     q = s.target[b]
     out = []
     for entry in entries:
         k = s.every[entry]
-        x = F.linear(torch.cat((q, k, q - k, q * k)), weight, din.query.bias)
-        out.append(float(din.rest(x)))
+        out.append(float(din.rest(din.first(torch.cat((q, k, q - k, q * k))))))
     return out
 
 

@@ -74,6 +74,38 @@ def test_a_cart_counts_within_its_time_alone(logged: Shop) -> None:
     assert not from_impressions(logged, history, follows=hour).clicked("cart").any()
 
 
+def test_a_cart_beyond_a_cut_is_not_known_before_it(logged: Shop) -> None:
+    history = build_history(logged)
+    cut = [int(day(d).timestamp() * 1_000_000) for d in (2, 3.2)]
+    assert from_impressions(logged, history, cuts=cut[:1]).clicked("cart").tolist()[3]
+    assert not from_impressions(logged, history, cuts=cut).clicked("cart").any()
+
+
+def test_pages_end_with_their_query_their_user_and_half_an_hour(
+    shop_with: Callable[..., Path], tmp_path: Path
+) -> None:
+    hour = 1 / 24
+    seen = [
+        ("q1", "a", 0.0), ("q1", "a", hour / 3), ("q1", "b", hour / 3),  # one query id of two users: two pages
+        (None, "a", 1.0), (None, "a", 1 + hour / 4), (None, "a", 1 + 2 * hour), (None, None, 1.0), (None, None, 1.0),
+    ]  # fmt: skip
+    shown = pl.DataFrame(
+        {
+            "query_id": [q for q, _, _ in seen], "user_id": [u for _, u, _ in seen],
+            "time": [day(t) for _, _, t in seen], "product_id": [str(i + 1) for i in range(len(seen))],
+            "clicked": [1, 0] * 4,
+        }
+    )  # fmt: skip
+    shop = open_shop(shop_with(impressions=shown, events=None, searches=None), cache=tmp_path / "read")
+    history = build_history(shop)
+    rows = from_impressions(shop, history)
+    page = dict(zip([history.items[i] for i in rows.item], rows.page.tolist(), strict=True))
+    assert page["1"] == page["2"] != page["3"] and page["4"] == page["5"] != page["6"]
+    assert page["7"] != page["8"] and len(set(page.values())) == 6
+    units = dict(zip([history.items[i] for i in rows.item], rows.units().tolist(), strict=True))
+    assert units["1"] == units["6"] != units["3"] and units["7"] != units["8"]
+
+
 def test_labels_of_one_kind_teach_nothing(
     shop_with: Callable[..., Path], logged: Shop, tmp_path: Path
 ) -> None:
@@ -163,6 +195,16 @@ def test_negatives_can_be_drawn_from_what_was_wanted_then(history: History) -> N
         np.abs(history.time[history.what == i] - t).min() for i, t in zip(far.item, far.time, strict=True)
     ]
     assert max(apart) > 10**8  # by all-time popularity there are others, too
+
+
+def test_nothing_is_a_negative_before_it_came(history: History) -> None:
+    came = np.where(np.arange(30) % 2, 5 * 10**8, 0)
+    rows = from_acts(history, negatives=3, came=came)
+    drawn = rows.take(~rows.clicked("purchase"))
+    assert (came[drawn.item] <= drawn.time).all() and (drawn.time < 5 * 10**8).any()
+    free = from_acts(history, negatives=3)
+    free = free.take(~free.clicked("purchase"))
+    assert (came[free.item] > free.time).any()
 
 
 def test_where_nothing_is_left_to_draw_rows_are_fewer() -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from moonshelf import progress
 from moonshelf.encoder import CompactEncoder, product_text
 from moonshelf.encoder.sentence import tokenizer
-from moonshelf.errors import InputError, TooLittleData
+from moonshelf.errors import InputError
 from moonshelf.shop.shop import Shop, open_shop
 from moonshelf.training.config import LoopConfig, OptimConfig, PosttrainConfig
 from moonshelf.training.posttrain import Posttrain, posttrain
@@ -158,5 +158,22 @@ def test_a_shop_with_events_alone_can_be_posttrained(
     posttrain(shop, encoder, tmp_path / "out", replace(CONFIG, types=("rich+image>rich+image",)))
     steps = [r for r in read_log(tmp_path / "out") if r["kind"] == "train"]
     assert len(steps) == 2 and all(r["negatives"] > 0 for r in steps)
-    with pytest.raises(TooLittleData, match="only 0 searches"):
-        posttrain(shop, encoder, tmp_path / "without", replace(CONFIG, types=()))
+    posttrain(shop, encoder, tmp_path / "plain", replace(CONFIG, types=()))  # there is nobody else to ask
+    assert len([r for r in read_log(tmp_path / "plain") if r["kind"] == "train"]) == 2
+
+
+def test_a_product_asks_with_what_it_has(
+    shop_with: Callable[..., Path], shop_folder: Path, encoder: CompactEncoder
+) -> None:
+    """Three products have a photo alone: they ask as image, and show no text."""
+    products = pl.read_parquet(shop_folder / "products.parquet")
+    bare = pl.col("product_id").is_in(["0", "1", "2"])
+    texts = [c for c in ("title", "category", "brand", "attributes", "description") if c in products.columns]
+    products = products.with_columns(pl.when(~bare).then(pl.col(c)).alias(c) for c in texts)
+    shop = with_events(shop_with(products=products), searches=False)
+    config = replace(CONFIG, types=("image>image", "title+image>title+image"), batch=8)
+    pairs = Posttrain([shop], encoder, config, 0).pairs
+    kinds = {(image is not None, text is not None) for _, image, text in pairs.queries}
+    assert kinds == {(True, True), (True, False)} and set(pairs.source) == {"product"}
+    batch = Posttrain([shop], encoder, config, 0).prepare(0)
+    assert (~batch.queries.mask.any(1)).sum() == 4  # half of the batch asks with photos alone

@@ -13,8 +13,6 @@ from moonshelf.ranking.features import Features
 from moonshelf.ranking.history import History
 from moonshelf.ranking.rows import Rows
 
-GAPS = 32  # buckets of how long ago an entry was: powers of 2 of seconds, 0 for none
-
 
 @dataclass(frozen=True, slots=True)
 class ClickBatch:
@@ -32,7 +30,6 @@ class ClickBatch:
         row_columns: ``[B, R]`` features of the row itself.
         position: ``[B]``, 0 where it is not known.
         past: ``[C, L]`` places, in order of time.
-        past_kind, past_gap: ``[C, L]`` what was done (1 click, 2 cart, 3 purchase, 4 query, 0 none), how long ago.
         past_there: ``[C, L]`` bool.
         user: ``[C]`` numbers of users, 0 unknown.
         user_columns: ``[C, G]``.
@@ -49,8 +46,6 @@ class ClickBatch:
     row_columns: Tensor
     position: Tensor
     past: Tensor
-    past_kind: Tensor
-    past_gap: Tensor
     past_there: Tensor
     user: Tensor
     user_columns: Tensor
@@ -89,9 +84,12 @@ class ClickBatches:
         longest: int = 50,
     ) -> None:
         self.rows, self.history, self.content, self.longest = rows, history, content, longest
+        self.features = features
         self._items = len(history.items)
-        self._item_columns = _table(features.item, self._items)
-        self._user_columns = _table(features.user, len(history.users))
+        self._item_columns = features.item_table if features.item else np.zeros((self._items, 0), np.int32)
+        self._user_columns = (
+            features.user_table if features.user else np.zeros((len(history.users), 0), np.int32)
+        )
         self._row_columns = np.zeros((len(rows), 0), np.int32) if row_columns is None else row_columns
         key = (rows.user.astype(np.int64) + 1) * (len(history.what) + 1) + rows.until
         self._context = np.unique(key, return_inverse=True)[1]
@@ -121,8 +119,11 @@ class ClickBatches:
         past = np.where(there, history.what[where], -1) if len(history.what) else np.full(where.shape, -1)
         asked = np.where(rows.query[at] >= 0, rows.query[at].astype(np.int64) + self._items, -1)
         nothing = np.array([-1], dtype=np.int64)
+        things = (
+            self._items + len(history.queries) + 1
+        )  # the last one is a query of now, see ``Content.asking``
         values, (_, target, past_at, asked_at) = distinct(
-            nothing, rows.item[at].astype(np.int64), past, asked
+            nothing, rows.item[at].astype(np.int64), past, asked, size=things
         )
         product = (values >= 0) & (values < self._items)
         columns = np.where(product[:, None], self._item_columns[np.where(product, values, 0)], 0)
@@ -137,12 +138,6 @@ class ClickBatches:
             if len(self._user_columns)
             else np.zeros((len(users), 0))
         )
-        if len(history.what):
-            gap = np.maximum(rows.time[lead][:, None] - history.time[where], 0) / 1_000_000
-            gaps = np.where(there, 1 + np.minimum(np.log2(gap + 1).astype(np.int64), GAPS - 2), 0)
-            kinds = np.where(there, history.kind[where].astype(np.int64) + 1, 0)
-        else:
-            gaps = kinds = np.zeros(where.shape, np.int64)
         return ClickBatch(
             ids=_whole(np.where(values < 0, 0, values + 1)),
             vectors=torch.from_numpy(vectors),
@@ -154,19 +149,12 @@ class ClickBatches:
             row_columns=_whole(self._row_columns[at]),
             position=_whole(rows.position[at]),
             past=_whole(past_at),
-            past_kind=_whole(kinds),
-            past_gap=_whole(gaps),
             past_there=torch.from_numpy(there),
             user=_whole(users + 1),
             user_columns=_whole(told),
             label=torch.from_numpy(rows.label[at].astype(np.float32)),
             weight=torch.from_numpy(np.ascontiguousarray(rows.weight[at], dtype=np.float32)),
         )
-
-
-def _table(columns: tuple[object, ...], n: int) -> np.ndarray:
-    values = [np.asarray(column.values) for column in columns]  # type: ignore[attr-defined]
-    return np.stack(values, axis=1) if values else np.zeros((n, 0), dtype=np.int32)
 
 
 def _whole(values: np.ndarray) -> Tensor:

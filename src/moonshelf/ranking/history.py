@@ -85,24 +85,28 @@ def build_history(shop: Shop) -> History:
     """All acts and queries of a shop's users.
 
     Acts are the events with a known product and a user; a query is an entry of its own, before the act that it led to.
-    Where no event names its query, the queries are those of the searches with a user and a time. Rows that occur
-    several times count once.
+    Where no event names its query, the queries are those of the searches with a user and a time. Without events, acts
+    are the clicks of the impressions. Rows that occur several times count once.
+
+    Everybody and every text that any table names has a number, whether it led to an act or not: were those alone known
+    that did, being known would tell the label.
 
     Raises:
-        TooLittleData: the shop has no events.
+        TooLittleData: the shop has neither events nor clicked impressions.
 
     Cost: 5 million events take some seconds and 1 GB.
     """
-    if shop.events is None or shop.products is None or not len(shop.events):
-        raise TooLittleData("there are no events to learn from", where=shop.name, mend="add the table events")
-    items, events = shop.products["product_id"], shop.events
+    events = _acts(shop)
+    if shop.products is None or not len(events):
+        raise TooLittleData(
+            "there are no events to learn from", where=shop.name, mend="add the table events, or impressions"
+        )
+    items = shop.products["product_id"]
     texts, asked = _plain(events["query_text"]), None
-    names = texts.unique().drop_nulls().sort()
-    if not len(names):
+    if not len(texts.unique().drop_nulls()):
         asked = _searched(shop)
-        names = asked["query"].unique().sort()
-    users = events["user_id"].unique()
-    users = (users if asked is None else pl.concat([users, asked["user_id"]])).unique().sort()
+    names = _named("query", texts.alias("query"), asked, _shown(shop, "query_text"))
+    users = _named("user_id", events["user_id"], asked, _shown(shop, "user_id"), shop.users)
     # numbers in place of names first, a column at a time: of millions of rows the names are what takes room
     acts = pl.DataFrame(
         {
@@ -127,13 +131,20 @@ def build_history(shop: Shop) -> History:
         )
     asks = asks.select(
         "user", "time", (pl.col("asks") + len(items)).alias("what"), pl.lit(QUERY, pl.UInt8).alias("kind")
-    ).unique()
-    before = len(acts)
-    acts = acts.drop("asks").unique()
-    told["twice"] = before - len(acts)
+    )
+    acts = acts.drop("asks")
     # at one moment a query comes before the act that it led to
     rows = pl.concat([asks, acts]).sort("user", "time", pl.col("kind") != QUERY, "kind", "what")
     del acts, asks
+    # what is there twice stands together now: no table of millions of rows is needed to find it
+    again = np.zeros(len(rows), dtype=bool)
+    again[1:] = True
+    for column in rows:
+        values = column.to_numpy()
+        again[1:] &= values[1:] == values[:-1]
+    told["twice"] = int((again & (rows["kind"].to_numpy() != QUERY)).sum())
+    if again.any():
+        rows = rows.filter(~again)
     counts = np.bincount(rows["user"].to_numpy(), minlength=len(users))
     return History(
         tuple(items.to_list()),
@@ -145,6 +156,35 @@ def build_history(shop: Shop) -> History:
         np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
         {reason: n for reason, n in told.items() if n},
     )
+
+
+def _acts(shop: Shop) -> pl.DataFrame:
+    """The events, or the clicks of the impressions where there are none."""
+    if shop.events is not None and len(shop.events):
+        return shop.events
+    columns = ["user_id", "time", "product_id", "query_text"]
+    if shop.impressions is None:
+        return pl.DataFrame(schema=dict.fromkeys(columns, pl.String))
+    clicked = shop.impressions.filter(pl.col("clicked") > 0).select(columns)
+    clicked = clicked.drop_nulls(["user_id", "time"])
+    return clicked.with_columns(pl.lit(ACTIONS[0]).alias("action"))
+
+
+def _shown(shop: Shop, column: str) -> pl.Series | None:
+    if shop.impressions is None:
+        return None
+    found = shop.impressions[column]
+    return found if column == "user_id" else _plain(found).alias("query")
+
+
+def _named(column: str, *tables: pl.Series | pl.DataFrame | None) -> pl.Series:
+    """Every value of a column in several tables, once, in order."""
+    parts = [
+        (t[column] if isinstance(t, pl.DataFrame) else t).rename("id").unique()
+        for t in tables
+        if t is not None
+    ]
+    return pl.concat(parts).drop_nulls().unique().sort()
 
 
 def _number(values: pl.Series, ids: pl.Series) -> pl.Series:
@@ -184,7 +224,7 @@ def save_history(history: History, folder: Path, shop: Shop) -> Path:
 
 
 def _key(shop: Shop) -> str:
-    return digest([shop.fingerprint, STAGE, 1])
+    return digest([shop.fingerprint, STAGE, 2])
 
 
 def load_history(folder: Path, shop: Shop | None = None) -> History:

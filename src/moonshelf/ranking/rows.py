@@ -22,6 +22,7 @@ from moonshelf.shop.splits import CUTS
 from moonshelf.types import ACTIONS, Action
 
 DAY = 86_400_000_000  # microseconds
+PAUSE = 30 * 60 * 1_000_000
 FOLLOWS = 7 * DAY  # a cart or purchase counts for the impression that it follows within this time
 Part = Literal["train", "val", "test"]
 
@@ -66,17 +67,28 @@ class Rows:
         columns = {f.name: getattr(self, f.name)[at] for f in fields(self) if f.name not in ("made", "told")}
         return Rows(**columns, made=self.made, told=self.told)
 
+    def units(self) -> np.ndarray:
+        """``[N]`` int64: who a row belongs to, for metrics and intervals: its user, or its page where unknown."""
+        return np.where(self.user >= 0, self.user.astype(np.int64), -1 - self.page)
+
     def clicked(self, action: Action = "click") -> np.ndarray:
         """``[N]`` bool: one of the labels."""
         found: np.ndarray = self.label[:, ACTIONS.index(action)]
         return found
 
 
-def from_impressions(shop: Shop, history: History, *, follows: int = FOLLOWS) -> Rows:
+def from_impressions(
+    shop: Shop, history: History, *, follows: int = FOLLOWS, cuts: Sequence[int] = ()
+) -> Rows:
     """Every impression, in order of time.
 
     A cart or purchase of the user and product counts for the last impression before it, within ``follows``; acts before
-    any impression of theirs count for none. Impressions without a time come first and have no past.
+    any impression of theirs count for none. Impressions without a time come first and have no past. A page is what one
+    user was shown under one ``query_id`` (or without one, at all) with no pause of half an hour.
+
+    Args:
+        cuts: moments, ascending; an act from a cut on counts for no impression before it, so that rows to learn from
+            know nothing of what is reported on.
 
     Raises:
         TooLittleData: there are no impressions, or none (or all) of them were clicked.
@@ -104,11 +116,11 @@ def from_impressions(shop: Shop, history: History, *, follows: int = FOLLOWS) ->
     user = _numbers(frame["user_id"], history.users)
     query = _numbers(frame["query_text"].str.strip_chars(), history.queries)
     time = frame["time"].to_numpy().astype(np.int64)
-    page = frame.select(pl.coalesce("query_id", pl.format("row {}", "seen"))).to_series()
+    page = _pages(frame)
     label = np.zeros((len(frame), len(ACTIONS)), dtype=bool)
     label[:, 0] = frame["clicked"].to_numpy() > 0
     for kind in (1, 2):
-        rows, early = _followed(history, user, item, time, kind, follows)
+        rows, early = _followed(history, user, item, time, kind, follows, np.asarray(cuts, dtype=np.int64))
         label[rows, kind] = True
         told[f"{ACTIONS[kind]} before any impression of it"] = early
     n = len(frame)
@@ -116,7 +128,7 @@ def from_impressions(shop: Shop, history: History, *, follows: int = FOLLOWS) ->
         user, item, query, time, history.until(user, time), label,
         frame["position"].fill_null(0).to_numpy().astype(np.int16),
         frame["propensity"].cast(pl.Float32).fill_null(float("nan")).to_numpy(),
-        page.rank("dense").to_numpy().astype(np.int64), np.ones(n, dtype=np.float32),
+        page, np.ones(n, dtype=np.float32),
         told={reason: count for reason, count in told.items() if count},
     )  # fmt: skip
 
@@ -127,8 +139,28 @@ def _numbers(values: pl.Series, ids: Sequence[str]) -> np.ndarray:
     return found.cast(pl.Int32).fill_null(-1).to_numpy()
 
 
+def _pages(frame: pl.DataFrame) -> np.ndarray:
+    """``[N]`` int64 numbers of pages; a row without a user and a ``query_id`` is a page of its own."""
+    known = pl.col("query_id").is_not_null() | (pl.col("user_id").is_not_null() & (pl.col("time") > 0))
+    alone = pl.when(known).then(pl.lit(-1)).otherwise(pl.col("seen").cast(pl.Int64))
+    keys = ["query_id", "user_id", "alone"]
+    later = pl.col("time").diff().over(keys).fill_null(0) > PAUSE
+    numbered = (
+        frame.select("query_id", "user_id", "time", "seen", alone.alias("alone"))
+        .with_columns(later.cum_sum().over(keys).alias("sitting"))
+        .select(pl.struct(*keys, "sitting").rank("dense"))
+    )
+    return numbered.to_series().to_numpy().astype(np.int64)
+
+
 def _followed(
-    history: History, user: np.ndarray, item: np.ndarray, time: np.ndarray, kind: int, follows: int
+    history: History,
+    user: np.ndarray,
+    item: np.ndarray,
+    time: np.ndarray,
+    kind: int,
+    follows: int,
+    cuts: np.ndarray,
 ) -> tuple[np.ndarray, int]:
     """Rows whose product the user went on to act on, and how many acts came before every impression of theirs."""
     at = np.flatnonzero(history.kind == kind)
@@ -147,7 +179,10 @@ def _followed(
     )
     pairs = shown.select("user", "item", pl.col("time").min().over("user", "item").alias("first")).unique()
     early = acts.join(pairs, on=["user", "item"]).filter(pl.col("time") < pl.col("first"))
-    return met["row"].drop_nulls().unique().to_numpy(), len(early)
+    met = met.drop_nulls("row")
+    row, act = met["row"].to_numpy(), met["time"].to_numpy()
+    same = np.searchsorted(cuts, time[row], side="right") == np.searchsorted(cuts, act, side="right")
+    return np.unique(row[same]), len(early)
 
 
 def from_acts(
@@ -160,6 +195,7 @@ def from_acts(
     popular_before: int | None = None,
     popular_since: int | None = None,
     around: int | None = None,
+    came: np.ndarray | None = None,
 ) -> Rows:
     """A positive for each act of a user, with ``negatives`` products drawn by popularity. Made data.
 
@@ -176,6 +212,8 @@ def from_acts(
         around: draw from the acts within so many microseconds of the positive instead: what was wanted *then*. Drawn by
             the popularity of all time, many negatives are products that were not there yet, or not any more, and a
             model learns to tell the season, not the taste.
+        came: ``[P]`` int64 when products came, in microseconds, -1 where it is not known: none is drawn before it came,
+            or its age would tell that it is a negative.
 
     Raises:
         TooLittleData: no such acts, or they are all of one product.
@@ -220,6 +258,8 @@ def from_acts(
         key = user[missing[:, 0]].astype(np.int64) * len(history.items) + guess
         place = np.minimum(np.searchsorted(taken, key), len(taken) - 1)
         again = (drawn[missing[:, 0]] == guess[:, None]).any(1) | (taken[place] == key)
+        if came is not None:
+            again |= came[guess] > history.time[at][missing[:, 0]]
         kept = missing[~again]
         drawn[kept[:, 0], kept[:, 1]] = guess[~again]
         drawn = _once(drawn)
@@ -255,26 +295,39 @@ def _once(drawn: np.ndarray) -> np.ndarray:
     return drawn
 
 
+def moments_of(rows: Rows, cuts: tuple[float, float] = CUTS) -> tuple[int, int]:
+    """The moments, in microseconds, at which shares ``cuts`` of the pages have begun: where val and test begin."""
+    ranked = np.sort(_begins(rows)[0])
+    val, test = (int(ranked[min(int(cut * len(ranked)), len(ranked) - 1)]) for cut in cuts)
+    return val, test
+
+
+def _begins(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """The first time of each page, and each row's page as a place among them."""
+    order, where = np.unique(rows.page, return_inverse=True)
+    first = np.full(len(order), np.iinfo(np.int64).max)
+    np.minimum.at(first, where, rows.time)
+    return first, where
+
+
 def split_by_time(
-    rows: Rows, *, cuts: tuple[float, float] = CUTS, at: tuple[datetime, datetime] | None = None
+    rows: Rows, *, cuts: tuple[float, float] = CUTS, at: tuple[datetime | int, datetime | int] | None = None
 ) -> dict[Part, Rows]:
     """Train, val and test by one cut in time for all users; rows of one page stay together.
 
     Args:
         cuts: shares of the pages at which val and test begin, by the first time of each.
-        at: or the moments themselves.
+        at: or the moments themselves; whole numbers are microseconds.
 
     Raises:
         TooLittleData: a part would be empty.
     """
-    order, where = np.unique(rows.page, return_inverse=True)
-    first = np.full(len(order), np.iinfo(np.int64).max)
-    np.minimum.at(first, where, rows.time)
+    first, where = _begins(rows)
     if at is None:
-        ranked = np.sort(first)
-        moments = [int(ranked[min(int(cut * len(ranked)), len(ranked) - 1)]) for cut in cuts]
+        moments = moments_of(rows, cuts)
     else:
-        moments = [int(moment.timestamp() * 1_000_000) for moment in at]
+        val, test = (m if isinstance(m, int) else int(m.timestamp() * 1_000_000) for m in at)
+        moments = (val, test)
     if moments[0] > moments[1]:
         raise InputError("val must begin before test", mend="give the two moments in order")
     part = np.searchsorted(np.array(moments), first[where], side="right")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +20,7 @@ from moonshelf.errors import InputError, TooLittleData
 from moonshelf.evaluation.clicks import Scored, user_aucs
 from moonshelf.progress import Progress, say
 from moonshelf.ranking.batches import ClickBatch, ClickBatches
+from moonshelf.ranking.debias import Contrast, DebiasConfig
 from moonshelf.ranking.models.click_model import ClickModel
 from moonshelf.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from moonshelf.training.runlog import RunLog
@@ -25,6 +28,7 @@ from moonshelf.training.sampler import step_seed
 from moonshelf.workspace import digest
 
 STAGE = "ranking"
+PLACES = 30.0  # times the rate for what places are worth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,7 @@ class ClickTrainConfig:
         patience: epochs without a better GAUC on val before it stops; 0: never.
         precision: bf16 autocast of the network; tables stay float32.
         checkpoint_seconds: between checkpoints.
+        debias: how the debiasing network learns, of a model that has one.
     """
 
     batch: int = 1024
@@ -51,6 +56,7 @@ class ClickTrainConfig:
     patience: int = 1
     precision: Literal["fp32", "bf16"] = "fp32"
     checkpoint_seconds: float = 60.0
+    debias: DebiasConfig = field(default_factory=DebiasConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +87,10 @@ def train_clicks(
 ) -> ClickTrained:
     """Train ``model`` in place, logging into ``folder``.
 
-    Loss: mean over labels of the weighted binary cross-entropy. Batches are a function of (seed, epoch) and hidden ids
-    one of (seed, step), so a run that was stopped ends with the same bytes on a CPU.
+    Loss: mean over labels of the weighted binary cross-entropy, and with a debiasing network ``debias.weight`` times
+        its
+    contrast (``ranking.debias``), whose partners are chosen anew every epoch. Batches are a function of (seed,
+    epoch) and hidden ids one of (seed, step), so a run that was stopped ends with the same bytes on a CPU.
 
     Args:
         mark: what the data is (a digest of shop, vectors, cuts), so that a checkpoint of other data is refused.
@@ -99,7 +107,17 @@ def train_clicks(
         )
     folder.mkdir(parents=True, exist_ok=True)
     key = digest([STAGE, asdict(config), asdict(model.config), asdict(model.sizes), seed, mark])
-    optimiser = torch.optim.AdamW(model.parameters(), lr=config.rate, weight_decay=config.decay, fused=True)
+    quick = [p for name, p in model.named_parameters() if name.startswith(("examination.", "offset."))]
+    fast = {id(p) for p in quick}
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in model.parameters() if id(p) not in fast]},
+        # a handful of numbers that every row speaks of, on the scale of logits
+        {"params": quick, "lr": PLACES * config.rate, "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(
+        groups if quick else groups[:1], lr=config.rate, weight_decay=config.decay, fused=True
+    )
+    contrast = Contrast(train, config.debias) if model.debias is not None else None
     begun, spent, step = time.monotonic(), 0.0, 0
     history: list[dict[str, float]] = []
     best: dict[str, float] = {}
@@ -113,12 +131,16 @@ def train_clicks(
         step, stale, spent, history = found.step, found.stale, found.seconds, found.history
         best_model, best = found.best_model, dict(zip(("gauc", "auc"), found.best, strict=False))
         losses = found.stage["losses"].tolist()
+        if contrast is not None:
+            contrast.load_state(found.stage["partners"])
     each = -(-len(train) // config.batch)
     total, saved = each * config.epochs, time.monotonic()
     stopped = bool(config.patience) and stale >= config.patience
 
     def save() -> None:
         stage = _tables(model) | {"losses": torch.tensor(losses)}
+        if contrast is not None:
+            stage["partners"] = contrast.state()
         save_checkpoint(
             Checkpoint(
                 step, key, model.state_dict(), stage, optimiser.state_dict(), None, best_model,
@@ -131,6 +153,8 @@ def train_clicks(
         while step < total and not stopped:
             epoch, at = divmod(step, each)
             model.train()
+            if contrast is not None and not at:
+                contrast.refresh(model)
             for batch in _ahead(train, train.epoch(config.batch, _rng(seed, epoch))[at:]):
                 loss = _step(
                     model,
@@ -138,6 +162,7 @@ def train_clicks(
                     batch,
                     config,
                     torch.Generator().manual_seed(step_seed(seed, STAGE, step)),
+                    None if contrast is None else partial(contrast.loss, seed=step_seed(seed, "pairs", step)),
                 )
                 if not np.isfinite(loss):
                     raise InputError(
@@ -180,13 +205,20 @@ def _step(
     batch: ClickBatch,
     config: ClickTrainConfig,
     generator: torch.Generator,
+    contrast: Callable[[ClickModel], Tensor] | None = None,
 ) -> float:
     device = model.heads.weight.device
     batch = batch.to(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-        logits = model(batch, generator)
+    # dropout draws from torch's own generator: a function of the step too, or a resumed run would end elsewhere
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(generator.initial_seed())
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            logits = model(batch, generator)
     each = F.binary_cross_entropy_with_logits(logits.float(), model.targets(batch), reduction="none")
     loss = (each.mean(1) * batch.weight).sum() / batch.weight.sum().clamp(min=1e-6)
+    clicks = float(loss.detach())
+    if contrast is not None:
+        loss = loss + config.debias.weight * contrast(model)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     grads = [p.grad for p in model.parameters() if p.grad is not None]
@@ -198,12 +230,12 @@ def _step(
     optimiser.step()
     for table in model.tables():
         table.step(config.table_rate)
-    return float(loss.detach())
+    return clicks if math.isfinite(float(loss.detach())) else math.nan
 
 
 @torch.no_grad()
-def score(model: ClickModel, batches: ClickBatches, size: int = 4096, label: str = "") -> np.ndarray:
-    """``[N, labels]`` probabilities of all rows, in their own order."""
+def score(model: ClickModel, batches: ClickBatches, size: int = 4096, *, placed: bool = True) -> np.ndarray:
+    """``[N, labels]`` probabilities of all rows, in their own order; ``placed`` as in ``ClickModel.forward``."""
     was = model.training
     model.eval()
     device = model.heads.weight.device
@@ -211,7 +243,7 @@ def score(model: ClickModel, batches: ClickBatches, size: int = 4096, label: str
     try:
         parts = batches.epoch(size)
         for at, batch in zip(parts, _ahead(batches, parts), strict=True):
-            out[at] = torch.sigmoid(model(batch.to(device)).float()).cpu().numpy()
+            out[at] = torch.sigmoid(model(batch.to(device), placed=placed).float()).cpu().numpy()
     finally:
         model.train(was)
     return out
@@ -220,7 +252,7 @@ def score(model: ClickModel, batches: ClickBatches, size: int = 4096, label: str
 def validate(model: ClickModel, batches: ClickBatches, size: int = 4096) -> dict[str, float]:
     """GAUC and AUC of the first label; 0.5 where no user (or nobody) has both."""
     name = model.config.labels[0]
-    rows = Scored(score(model, batches, size)[:, 0], batches.rows.clicked(name), batches.rows.user)
+    rows = Scored(score(model, batches, size)[:, 0], batches.rows.clicked(name), batches.rows.units())
     _, value, n = user_aucs(rows)
     everybody = Scored(rows.score, rows.label, np.zeros(len(rows.user), np.int64))
     _, whole, _ = user_aucs(everybody)

@@ -47,6 +47,7 @@ class Findings:
         shelf: manifest and description of the shelf; empty when there is none.
         made: whether the shop was generated (the demo shop), not real.
         matches: which heatmaps were drawn, and the deletion test (``report.matches``); empty when there are none.
+        ranking: the click model's evaluation; empty when there is none.
         notes: what could not be read or does not fit together, one sentence each.
     """
 
@@ -61,6 +62,7 @@ class Findings:
     shelf: dict[str, Any]
     made: bool
     matches: dict[str, Any] = field(default_factory=dict)
+    ranking: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -114,6 +116,7 @@ def gather(
         shelf=shelf,
         made=is_made(shop),
         matches=_matches(work, shop, notes),
+        ranking=_ranking(work, shop, notes),
         notes=notes,
     )
 
@@ -122,6 +125,16 @@ def _matches(work: Path, shop: Shop, notes: list[str]) -> dict[str, Any]:
     found = _object(work / "heatmaps" / "matches.json", work, notes)
     if found and found.get("shop") != shop.fingerprint:
         notes.append("the heatmaps were drawn of other data than this shop and are not shown: run it again.")
+        return {}
+    return found
+
+
+def _ranking(work: Path, shop: Shop, notes: list[str]) -> dict[str, Any]:
+    found = _object(work / "evaluation" / "ranking.json", work, notes)
+    if found and found.get("shop") != shop.fingerprint:
+        notes.append(
+            "the click model was measured on other data than this shop and is not shown: run it again."
+        )
         return {}
     return found
 

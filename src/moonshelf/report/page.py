@@ -13,6 +13,7 @@ from typing import Any
 
 from moonshelf.report.about_data import data_section
 from moonshelf.report.about_matches import matches_section
+from moonshelf.report.about_ranking import ranking_section
 from moonshelf.report.about_recall import headline, recall_section
 from moonshelf.report.about_rejects import rejects_section
 from moonshelf.report.about_run import run_section
@@ -31,6 +32,7 @@ _LINKS = (
     ("recall", "Recall"),
     ("searches", "Searches"),
     ("matches", "Heatmaps"),
+    ("ranking", "Ranking"),
     ("run", "Run"),
 )
 
@@ -92,6 +94,7 @@ def render(found: Findings) -> str:
         recall_section(found),
         searches_section(found),
         matches_section(found),
+        ranking_section(found),
         run_section(found),
     )
     foot = tag("footer", "Written by moonshelf. This file holds everything it shows and loads nothing.")

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from moonshelf.encoder.core import prepare_photo
@@ -56,11 +57,28 @@ def search(
     Raises:
         InputError: no query, a file that is no photo, an encoder of another version than the shelf's.
     """
+    if k < 1:
+        raise InputError(f"cannot show {k} products", where="k", mend="give a number of at least 1")
+    query = query_vector(shelf, encoder, text=text, image=image)[None]
+    found = index or build_index(shelf)
+    scores, rows = found.search(query, min(k, max(len(shelf), 1)), allowed_rows(shelf, category, price))
+    pairs = [(float(s), int(r)) for s, r in zip(scores[0], rows[0], strict=True) if r >= 0]
+    return [
+        _hit(rank, score, shelf.products.row(row, named=True)) for rank, (score, row) in enumerate(pairs, 1)
+    ]
+
+
+def query_vector(
+    shelf: Shelf, encoder: Embedder, *, text: str | None = None, image: Image.Image | str | Path | None = None
+) -> np.ndarray:
+    """``[dim]`` unit vector of a text, a photo, or both as one query, to be compared with a shelf.
+
+    Raises:
+        InputError: no query, a file that is no photo, an encoder of another version than the shelf's.
+    """
     text = (text or "").strip() or None
     if text is None and image is None:
         raise InputError("there is nothing to search for", mend="give a text, a photo or both")
-    if k < 1:
-        raise InputError(f"cannot show {k} products", where="k", mend="give a number of at least 1")
     if encoder.version != shelf.encoder_version:
         raise InputError(
             f"the shelf was made by encoder {shelf.encoder_version}, this is {encoder.version}",
@@ -73,13 +91,7 @@ def search(
     pixels: tuple[Pixels, ...] = ()
     if image is not None:
         pixels = prepare_photo(image.convert("RGB"), size, core=encoder.config.core)
-    query = cut(encoder.embed(encoder.collate([Item(text, pixels)])).numpy(), shelf.dim)
-    found = index or build_index(shelf)
-    scores, rows = found.search(query, min(k, max(len(shelf), 1)), allowed_rows(shelf, category, price))
-    pairs = [(float(s), int(r)) for s, r in zip(scores[0], rows[0], strict=True) if r >= 0]
-    return [
-        _hit(rank, score, shelf.products.row(row, named=True)) for rank, (score, row) in enumerate(pairs, 1)
-    ]
+    return np.asarray(cut(encoder.embed(encoder.collate([Item(text, pixels)])).numpy(), shelf.dim)[0])
 
 
 def _hit(rank: int, score: float, row: dict[str, Any]) -> Hit:

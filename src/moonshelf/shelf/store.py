@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mmap
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,15 @@ class Shelf:
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Float32 unit rows ``[len(rows), dim]`` at the given row numbers."""
         return unpack(self.vectors[rows], None if self.scales is None else self.scales[rows])
+
+    def let_go(self) -> None:
+        """Take the vectors' pages out of this process; the system's file cache keeps them, reading maps them again.
+
+        Where the system has no such call they stay until it takes them itself.
+        """
+        mapped = getattr(self.vectors, "_mmap", None)
+        if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+            mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _map(path: Path, dtype: np.dtype[np.generic], shape: tuple[int, ...], mend: str) -> np.ndarray:

@@ -34,9 +34,9 @@ def from_searches(shop: Shop, pictures: dict[str, int]) -> pl.DataFrame:
 
 
 def from_events(shop: Shop, designs: Mapping[str, int], photos: Photos) -> pl.DataFrame:
-    """Products that a user acted on right before another one, with their first photo and their whole text.
+    """Products that a user acted on right before another one, with what they have: first photo, whole text.
 
-    Left out: variants of one design, as they say nothing about what goes together, and products without photo or text.
+    Left out: variants of one design, as they say nothing about what goes together, and products with neither.
 
     Args:
         designs: product id -> design.
@@ -44,19 +44,19 @@ def from_events(shop: Shop, designs: Mapping[str, int], photos: Photos) -> pl.Da
     if shop.events is None:
         return pl.DataFrame(schema=COLUMNS)
     rows = item_pairs(shop.events, before=train_until(shop.events, shop.searches))
-    found: list[tuple[str, str, str, str, str, str]] = []
+    found: list[tuple[str, str | None, str | None, str, str, str]] = []
     bare = 0
     for asked, product_id, action in rows.iter_rows():
         if asked not in designs or product_id not in designs or designs[asked] == designs[product_id]:
             continue
         shown, text = photos(asked), product_text(shop.product(asked))
-        if shown and text:
-            found.append((product_id, shown[0], text, f"p:{asked}", action, asked))
+        if shown or text:
+            found.append((product_id, shown[0] if shown else None, text or None, f"p:{asked}", action, asked))
         else:
             bare += 1
     say(
         f"product to product, {shop.name}: {len(found):,} pairs from {len(shop.events):,} events"
-        + (f" ({bare:,} whose first product lacks photo or text left out)" if bare else "")
+        + (f" ({bare:,} whose first product has neither photo nor text left out)" if bare else "")
     )
     return pl.DataFrame(found, schema=COLUMNS, orient="row")
 

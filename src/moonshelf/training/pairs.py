@@ -39,7 +39,7 @@ class SearchPairs:
         seed: of the filters that draw.
         stage: whose settings an error names.
         items: also learn from products that users acted on one after another (``shop.follows``): the query is a
-            product, with its first photo and its text. Products that lack either ask nothing.
+            product, with its first photo and its text, or what it has of the two.
         own: also every product asks for itself, with its title and a photo. Made data, for shops without searches
             and for designs that nobody searched for.
 

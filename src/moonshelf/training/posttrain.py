@@ -228,14 +228,14 @@ def _counted(found: Relation, kinds: dict[str, Tensor], here: int) -> dict[str, 
 
 
 def pairs_of(shops: Sequence[Shop], config: PosttrainConfig, seed: int, name: str) -> SearchPairs:
-    """The pairs that a stage of these settings learns from."""
+    """The pairs that a stage of these settings learns from; without searches products that were acted on ask."""
     return SearchPairs(
         shops,
         actions=config.actions,
         clean=config.clean,
         seed=seed,
         stage=name,
-        items=asks_products(config.types),
+        items=asks_products(config.types) or shops[0].searches is None,
         own=config.own_queries,
     )
 

@@ -78,9 +78,9 @@ def asks_products(types: Sequence[str]) -> bool:
 def modalities(image: str | None, text: str | None, source: str = "search") -> frozenset[str]:
     """What a query can ask as: photo and text together as ``title+image``, a product as that or ``rich+image``.
 
-    One that asks for itself (``own``) can ask as anything that it has.
+    One that lacks photo or text asks as what it has. One that asks for itself (``own``) can ask as anything it has.
     """
-    if source == "product":
+    if source == "product" and image and text:
         return ASKED_BY_PRODUCTS
     if source == "own":
         alone = [name for name, there in (("image", image), ("text", text)) if there]

@@ -15,6 +15,7 @@ from moonshelf.ranking.models.cube import Cube, CubeConfig
 from moonshelf.ranking.models.din import Din, MeanPast, TargetAttention
 from moonshelf.ranking.models.muse import Muse
 from moonshelf.ranking.models.parts import Interest, Seen, started, tower
+from moonshelf.ranking.models.residual import Examination, Residual
 from moonshelf.ranking.models.sim import Sim
 from moonshelf.ranking.tables import RowTable
 from moonshelf.types import ACTIONS, Action
@@ -25,6 +26,7 @@ InterestName = Literal[
 Mode = Literal["id", "content", "both"]
 NEEDS_CONTENT = ("sim-content", "muse", "cube")
 STD = 1e-4
+POSITIONS = 64  # places of a list that are told apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,12 @@ class ClickConfig:
         unknown: share of the ids of a batch that are shown as unknown in training, so that the unknown is learned.
         longest: entries of a past.
         cube: of the interest ``cube``.
+        adapter: hidden units of a residual network on all content vectors, learned with the model; 0: vectors are taken
+            as they are.
+        debias: hidden units of the debiasing network on products' vectors (``ranking.debias``); 0: none.
+        position: how places of a list are allowed for. ``examination``: a place's share of looks is learned and
+            taken out when scoring; ``offset``: a number a place on the logit (the shallow tower of Zhao et al. 2019,
+            RecSys); ``none``: places are not looked at.
     """
 
     interest: InterestName = "cube"
@@ -54,11 +62,18 @@ class ClickConfig:
     unknown: float = 0.05
     longest: int = 50
     cube: CubeConfig = field(default_factory=CubeConfig)
+    adapter: int = 0
+    debias: int = 0
+    position: Literal["none", "examination", "offset"] = "none"
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """Of what a model embeds: products and queries, users, feature columns; D of content vectors (0: none)."""
+    """Of what a model embeds: products and queries (``things``), users, feature columns; D of content vectors (0:
+    none).
+
+    ``products`` of the things are products, the first ones; the debiasing network moves no query.
+    """
 
     things: int
     users: int
@@ -66,6 +81,7 @@ class Sizes:
     user: tuple[int, ...] = ()
     row: tuple[int, ...] = ()
     dim: int = 0
+    products: int = 0
 
 
 class ClickModel(nn.Module):
@@ -98,11 +114,19 @@ class ClickModel(nn.Module):
             self.interest: Interest | None = made() if made is not None else None
             inputs = 2 * k + w * (1 + len(sizes.user) + len(sizes.row))
             inputs += self.interest.width if self.interest is not None else 0
+            inputs += len(sizes.item) if self.interest is not None else 0
             self.content: nn.Linear | None = None
             if config.mode != "id" and config.interest != "cube":  # CUBE brings the target's vector itself
                 self.content = nn.Linear(sizes.dim, w, bias=False)
                 started(self.content)
                 inputs += w + 1
+            moves = sizes.dim > 0  # without content there is nothing to move
+            self.adapter = Residual(sizes.dim, config.adapter) if config.adapter and moves else None
+            self.debias = Residual(sizes.dim, config.debias) if config.debias and moves else None
+            self.examination = Examination(POSITIONS) if config.position == "examination" else None
+            self.offset = nn.Embedding(POSITIONS + 1, 1) if config.position == "offset" else None
+            if self.offset is not None:
+                nn.init.zeros_(self.offset.weight)
             self.crosses = nn.ModuleList(nn.Linear(inputs, inputs) for _ in range(config.cross))
             self.bottom = tower(inputs, config.hidden[:-1], config.hidden[-1], config.dropout)
             self.heads = nn.Linear(config.hidden[-1] + (inputs if config.cross else 0), len(config.labels))
@@ -112,24 +136,33 @@ class ClickModel(nn.Module):
         """Tables whose rows move on their own; everything else is in ``parameters()``."""
         return (self.things, self.users)
 
-    def forward(self, batch: ClickBatch, generator: torch.Generator | None = None) -> Tensor:
-        """Logits ``[B, labels]``; ``generator`` draws which ids are hidden, and None hides none."""
+    def forward(
+        self, batch: ClickBatch, generator: torch.Generator | None = None, *, placed: bool = True
+    ) -> Tensor:
+        """Logits ``[B, labels]``.
+
+        Args:
+            generator: draws which ids are hidden; None hides none.
+            placed: of a click where the row was shown; False: wherever it is shown, for ordering products.
+        """
         every = torch.cat(
             (self._ids(batch, generator), *_looked_up(self.item_columns, batch.item_columns)), dim=1
         )
-        seen = Seen(every, batch.vectors, batch)
+        b, vectors = len(batch), self.moved(batch)
+        ends = every[torch.cat((batch.target, batch.asked))]
+        seen = Seen(every, vectors, batch, ends[:b])
         users, of = torch.unique(batch.user, return_inverse=True)
         known = self.users(users)[of]
         if self.config.mode == "content":
             known = torch.zeros_like(known)
         user = torch.cat((known, *_looked_up(self.user_columns, batch.user_columns)), dim=1)
         parts = [
-            user[batch.context], seen.target, every[batch.asked], *_looked_up(self.row_columns, batch.row_columns)
+            user[batch.context], ends[:b], ends[b:], *_looked_up(self.row_columns, batch.row_columns)
         ]  # fmt: skip
         if self.interest is not None:
-            parts.append(self.interest(seen))
+            parts += [self.interest(seen), shared(batch)]
         if self.content is not None:
-            target, asked = batch.vectors[batch.target], batch.vectors[batch.asked]
+            target, asked = vectors[batch.target], vectors[batch.asked]
             parts += [self.content(target), (target * asked).sum(1, keepdim=True)]
         x = torch.cat(parts, dim=1)
         deep = torch.relu(self.bottom(x))
@@ -137,7 +170,27 @@ class ClickModel(nn.Module):
         for layer in self.crosses:
             crossed = x * layer(crossed) + crossed
         logits: Tensor = self.heads(torch.cat((deep, crossed), dim=1) if len(self.crosses) else deep)
+        if placed and self.examination is not None:
+            logits = self.examination(logits, batch.position)
+        if placed and self.offset is not None:
+            logits = logits + self.offset(batch.position.clamp(0, POSITIONS))
         return logits
+
+    def moved(self, batch: ClickBatch) -> Tensor:
+        """``[V, D]`` content vectors after the adapter and the debiasing network."""
+        vectors = batch.vectors
+        if self.adapter is not None:
+            vectors = self.adapter(vectors)
+        if self.debias is not None:
+            product = (batch.ids >= 1) & (batch.ids <= self.sizes.products)
+            vectors = torch.where(product.unsqueeze(1), self.debias(vectors), vectors)
+        return vectors
+
+    def debiased(self, vectors: Tensor) -> Tensor:
+        """``[N, D]`` vectors of products as the model sees them: what goes to a shelf, or to a metric."""
+        for network in (self.adapter, self.debias):
+            vectors = vectors if network is None else network(vectors)
+        return vectors
 
     def _ids(self, batch: ClickBatch, generator: torch.Generator | None) -> Tensor:
         rows: Tensor = self.things(batch.ids)
@@ -151,6 +204,23 @@ class ClickModel(nn.Module):
     def targets(self, batch: ClickBatch) -> Tensor:
         """``[B, labels]`` float32."""
         return batch.label[:, [ACTIONS.index(name) for name in self.config.labels]]
+
+
+def shared(batch: ClickBatch) -> Tensor:
+    """``[B, F]``: share of the past's products that have the product's own category, brand, colour and so on.
+
+    What a user holds to is plain in these numbers, and embeddings need many rows to find it. Unknown values agree with
+    nothing. Our design; every model that reads the past has them.
+    """
+    past = batch.item_columns[batch.past]  # [C, L, F]
+    there = batch.past_there & (past != 0).any(-1)  # queries have no features
+    own = batch.item_columns[batch.target]  # [B, F]
+    same = (
+        (past[batch.context] == own.unsqueeze(1))
+        & (own != 0).unsqueeze(1)
+        & there[batch.context].unsqueeze(-1)
+    )
+    return same.sum(1) / there.sum(1).clamp(min=1)[batch.context].unsqueeze(1)
 
 
 def _interests(config: ClickConfig, k: int, dim: int) -> dict[str, Callable[[], Interest]]:

@@ -8,7 +8,8 @@
     content interest r' = sum_b W(s_b) r_b     the same weights on content vectors
     out = [ID interest, e', {s_b}, r', r_t, s_tq, r_q]
 
-The past holds products *and* queries: text and photo live in one space. Open in the paper, options here: what W is,
+The past holds products *and* queries: text and photo live in one space. Of a past longer than ``MOST`` entries those
+most alike are weighed; ``{s_b}`` is read whole. Open in the paper, options here: what W is,
 whether entries are weighed by the target, by the query, or by both, and how the list ``{s_b}`` is read.
 """
 
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from moonshelf.ranking.models.din import Din
 from moonshelf.ranking.models.muse import TIERS, SimTier
-from moonshelf.ranking.models.parts import Seen, masked_softmax, similarity, started
+from moonshelf.ranking.models.parts import MOST, Seen, best, masked_softmax, similarity, started
 
 Branch = Literal["id", "fusion", "content", "similarities", "vectors", "query"]
 BRANCHES: tuple[Branch, ...] = ("id", "fusion", "content", "similarities", "vectors", "query")
@@ -93,13 +94,15 @@ class Cube(nn.Module):
             else:  # a row without a query has the target alone
                 count = (with_target.float() + with_query.float()).clamp(min=1)
                 cosines, both = (to_target + to_query) / count, with_target | with_query
+        listed = cosines * both
+        cosines, both, places, there = best(cosines, both, places, seen.there, MOST)
         if config.weights == "softmax":
             weights = masked_softmax(cosines / self.heat.clamp(min=1e-2), both)
         else:
             weights = cosines * both
         out: list[Tensor] = []
         if self.interest is not None:
-            out.append(self.interest(seen))
+            out.append(self.interest.pooled(seen, places, there))
         if "fusion" in has:
             out.append(torch.einsum("bl,blk->bk", weights, seen.every[places]))
         small = self.down(seen.content)  # [V, inner]: once a distinct entry, and the same for all branches
@@ -107,7 +110,9 @@ class Cube(nn.Module):
             out.append(torch.einsum("bl,bli->bi", weights, small[places]))
         if "similarities" in has:
             out.append(
-                self.tiers(seen) if self.tiers is not None else self._newest_first(cosines * both, seen.there)
+                self.tiers.counted(to_target, with_target)
+                if self.tiers is not None
+                else self._newest_first(listed, seen.there)
             )
         if "vectors" in has:
             out.append(small[batch.target])

@@ -6,14 +6,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from moonshelf.ranking.models.parts import Seen, masked_softmax, started
+from moonshelf.ranking.models.parts import Seen, started
+from moonshelf.ranking.models.weighing import weighed
 
 
 class Din(nn.Module):
     """``sum_l a(q, k_l) k_l`` with ``a = MLP([q, k, q - k, q * k])``, weights as they come or through a softmax.
 
-    The first layer is taken apart: ``W [q, k, q - k, q * k] = (W1 + W3) q + (W2 - W3) k + W4 (q * k)``. The middle term
-    is computed once a distinct product, the first once a row; only the product is left for every pair. Same numbers.
+    The first layer is taken apart: ``W [q, k, q - k, q * k] = (W1 + W3) q + (W2 - W3) k + W4 (q * k)``. The first term
+    is computed once a row, the others together: :mod:`~moonshelf.ranking.models.weighing`. Same numbers. W is learned
+    as it stands: Adam moves ``W1 + W3`` and ``W2 - W3`` twice as far as one matrix in their place.
 
     Args:
         width: K of an entry.
@@ -26,37 +28,31 @@ class Din(nn.Module):
     def __init__(self, width: int, hidden: tuple[int, ...] = (64, 32), *, softmax: bool = False) -> None:
         super().__init__()
         self.width, self.softmax = width, softmax
-        self.query = nn.Linear(width, hidden[0])
-        self.key = nn.Linear(width, hidden[0], bias=False)
-        self.product = nn.Linear(width, hidden[0], bias=False)
+        self.first = nn.Linear(4 * width, hidden[0])
         rest: list[nn.Module] = []
         for a, b in zip(hidden, (*hidden[1:], 1), strict=True):
             rest += [nn.ReLU(), nn.Linear(a, b)]
         self.rest = nn.Sequential(*rest)
         started(self)
 
-    def logits(self, seen: Seen, places: Tensor) -> Tensor:
-        """``[B, L]`` weights of entries before any mask.
-
-        Args:
-            places: ``[B, L]`` of the entries.
-        """
-        target = seen.target
-        keys = self.key(seen.every)[places]  # [V, H] first, then [B, L, H]
-        turned = target.unsqueeze(1) * self.product.weight  # [B, H, K]
-        crossed = torch.bmm(seen.every[places], turned.transpose(1, 2))
-        found: Tensor = self.rest(self.query(target).unsqueeze(1) + keys + crossed).squeeze(-1)
-        return found
-
     def forward(self, seen: Seen) -> Tensor:
         """``[B, width]``."""
         return self.pooled(seen, seen.places, seen.there)
 
     def pooled(self, seen: Seen, places: Tensor, there: Tensor) -> Tensor:
-        """The same over chosen entries."""
-        logits = self.logits(seen, places)
-        weights = masked_softmax(logits, there) if self.softmax else logits * there
-        return torch.einsum("bl,blk->bk", weights, seen.every[places])
+        """The same over chosen entries.
+
+        Args:
+            places: ``[B, L]`` of the entries.
+            there: ``[B, L]`` bool.
+        """
+        target = seen.target
+        w1, w2, w3, w4 = torch.split(self.first.weight, self.width, dim=1)
+        first = F.linear(target, w1 + w3, self.first.bias), w2 - w3, w4
+        layers = [
+            p for layer in self.rest if isinstance(layer, nn.Linear) for p in (layer.weight, layer.bias)
+        ]
+        return weighed(seen.every, places, there, target, first, tuple(layers), softmax=self.softmax)
 
 
 class MeanPast(nn.Module):

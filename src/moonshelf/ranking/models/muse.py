@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from moonshelf.ranking.models.parts import Seen, masked_softmax, similarity, started
+from moonshelf.ranking.models.parts import MOST, Seen, best, masked_softmax, similarity, started
 
 TIERS = 22  # slots of .1 over [-1, 1], the last for 1 itself and one to spare, as published
 
@@ -25,7 +25,10 @@ class SimTier(nn.Module):
 
     def forward(self, seen: Seen) -> Tensor:
         """``[B, width]``: the counts themselves, then their mixture."""
-        cosines, both = similarity(seen, seen.places, seen.batch.target)
+        return self.counted(*similarity(seen, seen.places, seen.batch.target))
+
+    def counted(self, cosines: Tensor, both: Tensor) -> Tensor:
+        """The same of similarities that are known already, ``[B, L]`` each."""
         tier = (
             ((cosines + 1) * 10 + 1e-4).floor().long().clamp(0, TIERS - 1)
         )  # cosines are known to some 1e-7
@@ -38,7 +41,7 @@ class SimilarityAttention(nn.Module):
     """SA-TA: attention over the past whose logits know the content's similarity.
 
     ``b1 dot + b2 cos / a + b3 dot cos / a`` with ``dot`` of id embeddings (scaled), ``cos`` of content vectors and
-    learned ``a, b1, b2, b3``; softmax; values are id embeddings.
+    learned ``a, b1, b2, b3``; softmax; values are id embeddings. Of a past longer than ``MOST`` the entries most alike.
     """
 
     def __init__(self, width: int) -> None:
@@ -52,19 +55,22 @@ class SimilarityAttention(nn.Module):
 
     def forward(self, seen: Seen) -> Tensor:
         """``[B, width]``."""
-        places = seen.places
-        cosines, _ = similarity(seen, places, seen.batch.target)
+        return self.attended(seen, *similarity(seen, seen.places, seen.batch.target))
+
+    def attended(self, seen: Seen, cosines: Tensor, both: Tensor) -> Tensor:
+        """The same with similarities that are known already, ``[B, L]`` each."""
+        cosines, _, places, there = best(cosines, both, seen.places, seen.there, MOST)
         cosines = cosines / self.heat.clamp(min=1e-2)
         dot = (
             torch.einsum("blk,bk->bl", self.key(seen.every)[places], self.query(seen.target))
             / self.width**0.5
         )
         logits = self.mix[0] * dot + self.mix[1] * cosines + self.mix[2] * dot * cosines
-        return torch.einsum("bl,blk->bk", masked_softmax(logits, seen.there), seen.every[places])
+        return torch.einsum("bl,blk->bk", masked_softmax(logits, there), seen.every[places])
 
 
 class Muse(nn.Module):
-    """Both units side by side."""
+    """Both units side by side: counts of the whole past, attention over what is most alike; one search for both."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -73,4 +79,5 @@ class Muse(nn.Module):
 
     def forward(self, seen: Seen) -> Tensor:
         """``[B, width]``."""
-        return torch.cat((self.tier(seen), self.attend(seen)), dim=1)
+        found = similarity(seen, seen.places, seen.batch.target)
+        return torch.cat((self.tier.counted(*found), self.attend.attended(seen, *found)), dim=1)

@@ -240,6 +240,13 @@ def truth_tables(
                 "random_slice": (pa.bool_(), ~np.isnan(impressions.propensity)),
             }
         ),
+        "pages": _table(
+            {
+                "query_id": (s, [f"page{n:05d}" for n in range(len(impressions.queries))]),
+                "query_text": (s, [q.text for q in impressions.queries]),
+                "asks": (_MAP, [list(q.asks) for q in impressions.queries]),
+            }
+        ),
         "relevance": _table(
             {
                 "query_id": (s, [f"rel{n:04d}" for n in range(len(judged))]),
