@@ -1,12 +1,12 @@
 """Relevance on a shop's judged pairs: our model beside simpler ones, on test queries that nobody trained on.
 
-    python benchmarks/relevance.py SHOP --work DIR [--seeds 3] [--vectors] [--folds 5]
+    python benchmarks/relevance.py SHOP [--work DIR] [--seeds 3] [--vectors] [--folds 5]
 
 Lines: cosine of character n-gram TF-IDF, BM25 alone (both put on the scale of grades by a line fit on train pairs),
-gradient boosting on a dozen overlap and similarity features (the yardstick, scikit-learn), ours (mean of the grades of
-`--seeds` seeds beside the mean over single seeds), and with `--vectors` ours with the cosines of the untrained compact
-encoder. Everything learns from train queries; the tables of features are kept in `--work`. `--folds` cross-validates
-over train queries instead and leaves test alone: settings are chosen with that.
+gradient boosting on a dozen overlap and similarity features (the yardstick, scikit-learn), ours, and with `--vectors`
+ours with the cosines of the untrained compact encoder; of several seeds the interval is that of the first, and the mean
+over seeds stands beside it. Everything learns from train queries; the tables of features are kept in `--work`.
+`--folds` cross-validates over train queries instead and leaves test alone: settings are chosen with that.
 
 Intervals draw queries with all their pairs; differences are paired. The last line is ours minus the yardstick.
 """
@@ -140,12 +140,12 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("shop")
-    parser.add_argument("--work", required=True)
+    parser.add_argument("--work", type=Path, default=Path("work/benchmark-relevance"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--vectors", action="store_true")
     parser.add_argument("--folds", type=int, default=0)
     a = parser.parse_args()
-    shop, work = open_shop(a.shop), Path(a.work)
+    shop, work = open_shop(a.shop), a.work
     pairs = usable_pairs(shop)
     rows, names = our_features(shop, pairs, work, a.vectors)
     grade = pairs["grade"].to_numpy()

@@ -22,6 +22,10 @@ from moonshelf.ranking.measure import RankResult, measure
 from moonshelf.ranking.parts import parts_of
 from moonshelf.ranking.store import find_ranker, load_ranker
 from moonshelf.recipes import RunConfig
+from moonshelf.relevance.grader import open_shop_grader
+from moonshelf.relevance.model import STAGE as RELEVANCE
+from moonshelf.relevance.model import reads_vectors
+from moonshelf.relevance.vectors import ShelfVectors
 from moonshelf.shelf import Shelf
 from moonshelf.shelf.search import query_vector
 from moonshelf.shop.shop import Shop, open_shop
@@ -191,6 +195,25 @@ def shop_of(model: str, given: str | None) -> Shop:
     return open_shop(source)
 
 
-def open_grader(model: str, given: str | None, shop: Shop) -> Grader | None:
-    """The relevance model named, or that of the work folder; None where there is none."""
-    return None
+def open_grader(
+    model: str, given: str | None, shop: Shop, *, shelf: str | None = None, encoder: str | None = None
+) -> Grader | None:
+    """The relevance model named, or that of the work folder; None where there is none.
+
+    Args:
+        model: the click model, in whose work folder the relevance model is looked for.
+        given: a relevance model: a work folder, or the stage's folder.
+        shelf, encoder: for one trained with vectors; default those of the click model.
+
+    Raises:
+        InputError: what was named is no relevance model; or the model is damaged, needs LightGBM and it is missing, or
+            is one of another shop.
+    """
+    place = Path(given) if given is not None else find_ranker(model).parent / RELEVANCE
+    if given is None and not place.exists():
+        return None
+    vectors = None
+    if reads_vectors(place):
+        opened, folder = open_shelf(Path(_shelf_of(model, shelf) or find_ranker(model).parent))
+        vectors = ShelfVectors(opened, encoder_of(folder, encoder, opened))
+    return open_shop_grader(place, shop, vectors)

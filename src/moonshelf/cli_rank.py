@@ -105,7 +105,9 @@ def _query(a: argparse.Namespace) -> int:
     from moonshelf.workspace import write_json
 
     shop = applying.shop_of(a.model, a.shop)
-    grader = applying.open_grader(a.model, a.relevance, shop)
+    grader = None
+    if (a.text or "").strip() or a.relevance:  # without a text nothing is graded
+        grader = applying.open_grader(a.model, a.relevance, shop, shelf=a.shelf, encoder=a.encoder)
     stages, encoder = applying.open_stages(shop, a.model, shelf=a.shelf, encoder=a.encoder, grader=grader)
     price = (a.min_price, a.max_price) if a.min_price is not None or a.max_price is not None else None
     found = applying.rank(

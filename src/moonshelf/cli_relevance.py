@@ -30,8 +30,10 @@ def relevance_verb(a: argparse.Namespace) -> int:
     from moonshelf.shop.shop import open_shop
 
     vectors = shelf_vectors(a.shelf, a.encoder)
-    folder = Path(a.work) / "relevance"
-    model = train_relevance(open_shop(a.shop, fetch=a.fetch), folder, vectors=vectors, seed=a.seed or 0)
+    work = Path(a.work)
+    folder = work / "relevance"
+    shop = open_shop(a.shop, cache=work / "shop", fetch=a.fetch)
+    model = train_relevance(shop, folder, vectors=vectors, seed=a.seed or 0)
     print(f"relevance  {folder}  {model.trees.count} trees, {len(model.trees.names)} features")
     return 0
 
@@ -42,6 +44,7 @@ def evaluate_relevance(a: argparse.Namespace) -> int:
     import polars as pl
 
     from moonshelf.evaluation import grades
+    from moonshelf.progress import say
     from moonshelf.relevance.model import open_relevance
     from moonshelf.relevance.train import grade_pairs, usable_pairs
     from moonshelf.shop.shop import open_shop
@@ -58,8 +61,18 @@ def evaluate_relevance(a: argparse.Namespace) -> int:
     if pairs["grade"].n_unique() < 2:
         what = "there are no judged pairs" if not len(pairs) else "all grades are equal"
         raise InputError(f"{what} in split {a.split}", where=shop.name, mend="choose another with --split")
+    if a.split != "test":
+        say(
+            f"relevance: pairs of {a.split} are learned from or calibrated on; test tells how good the model is"
+        )
     query = np.unique(pairs["query_text"].to_numpy(), return_inverse=True)[1]
     rows = grades.Graded(grade_pairs(model, pairs, shop), pairs["grade"].to_numpy(), query)
+    if (rows.score == rows.score[0]).all():
+        raise InputError(
+            f"the model gives all pairs of split {a.split} one grade",
+            where=str(a.model),
+            mend="judge more pairs, and train it again",
+        )
     seed = a.seed or 0
     metrics = {"spearman": grades.spearman(rows, seed=seed), "rmse": grades.rmse(rows, seed=seed)}
     if (rows.grade >= 0).all() and (rows.grade > 0).any():

@@ -68,19 +68,21 @@ def write(tables: dict[str, pl.DataFrame], folder: Path) -> Shop:
 
 
 @pytest.fixture(scope="session")
+def write_made() -> Callable[..., Shop]:
+    """``write_made(folder, events=frame)``: the made shop with other tables, in a folder."""
+    return lambda folder, **tables: write({**made_tables(), **tables}, folder)
+
+
+@pytest.fixture(scope="session")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     """The made shop."""
     return write(made_tables(), tmp_path_factory.mktemp("judged"))
 
 
 @pytest.fixture
-def shop_of(tmp_path: Path) -> Callable[..., Shop]:
+def shop_of(tmp_path: Path, write_made: Callable[..., Shop]) -> Callable[..., Shop]:
     """``shop_of(relevance=frame)``: the made shop with other tables."""
-
-    def make(**tables: pl.DataFrame) -> Shop:
-        return write({**made_tables(), **tables}, tmp_path)
-
-    return make
+    return lambda **tables: write_made(tmp_path, **tables)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -128,17 +129,39 @@ def test_queries_of_val_and_test_are_not_trained_on(shop_of: ShopOf, judged: Sho
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.with_columns(pl.lit(2.0).alias("grade")), "all grades are equal"),
+        (lambda t: t.with_columns(pl.lit(2.0).alias("grade")), "all grades are equal in train"),
+        (
+            lambda t: pl.concat((t, made_val(t).with_columns(pl.lit(2.0).alias("grade")))),
+            "all grades are equal in val",
+        ),
         (lambda t: t[:12], "too few judged pairs"),
-        (lambda t: t.with_columns(pl.lit(float("nan")).alias("grade")), "no judged pair"),
+        (
+            lambda t: t.with_columns(
+                pl.Series("split", ["train" if i % 2 else "test" for i in range(len(t))])
+            ),
+            "left out because their query is also in val or test",
+        ),
+        (lambda t: t.with_columns(pl.lit(float("nan")).alias("grade")), "every row .* was rejected"),
+        (lambda t: t.with_columns(pl.lit("unheard of").alias("product_id")), "every row .* was rejected"),
+        (lambda t: t.with_columns(pl.lit("  ").alias("query_text")), "every row .* was rejected"),
     ],
 )
 def test_tables_that_cannot_train(
-    shop_of: ShopOf, judged: Shop, tmp_path: Path, change, message: str
+    shop_of: ShopOf, judged: Shop, tmp_path: Path, capsys, change, message: str
 ) -> None:
+    shop = shop_of(relevance=change(judged.relevance))
     with pytest.raises(InputError, match=message):
-        train_relevance(shop_of(relevance=change(judged.relevance)), tmp_path / "m")
-    assert not (tmp_path / "m").exists()
+        train_relevance(shop, tmp_path / "m")
+    assert main(["relevance", "train", str(shop.path), "--work", str(tmp_path / "w")]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and shop.name in err and ": " in err
+    assert not (tmp_path / "m").exists() and not (tmp_path / "w" / "relevance").exists()
+
+
+def made_val(table: pl.DataFrame) -> pl.DataFrame:
+    """Pairs of new queries in val."""
+    new = [pl.lit("v").alias("query_id"), pl.lit("a new query").alias("query_text")]
+    return table[:8].with_columns(*new, pl.lit("val").alias("split"))
 
 
 def test_bad_rows_are_left_out(shop_of: ShopOf, judged: Shop) -> None:
@@ -177,6 +200,36 @@ def test_damaged_and_missing_models(trained: Trained, tmp_path: Path) -> None:
             (copy / file.name).write_bytes(file.read_bytes() if file.name != name else file.read_bytes()[:50])
         with pytest.raises(InputError, match=r"damaged|cannot be read"):
             open_relevance(copy)
+
+
+def test_a_model_whose_files_do_not_fit_is_damaged(trained: Trained, tmp_path: Path) -> None:
+    _, folder = trained
+    with np.load(folder / ARRAYS) as file:
+        held = dict(file)
+    for i, (name, value) in enumerate(
+        (("factors", None), ("head", held["head"][1:]), ("title.value", held["title.value"] + 9999))
+    ):
+        copy = tmp_path / str(i)
+        shutil.copytree(folder, copy)
+        changed = {k: value if k == name else v for k, v in held.items()}
+        np.savez(copy / ARRAYS, **{k: v for k, v in changed.items() if v is not None})
+        with pytest.raises(InputError, match="the relevance model is damaged"):
+            open_relevance(copy)
+    (tmp_path / "0" / WORDS).write_text("[]")
+    with pytest.raises(InputError, match="the relevance model is damaged"):
+        open_relevance(tmp_path / "0")
+
+
+def test_one_grade_for_all_cannot_be_measured(trained: Trained, judged: Shop, tmp_path: Path, capsys) -> None:
+    _, folder = trained
+    copy = tmp_path / "flat"
+    shutil.copytree(folder, copy)
+    with np.load(folder / ARRAYS) as file:
+        held = dict(file)
+    np.savez(copy / ARRAYS, **{**held, "held.grade": np.full_like(held["held.grade"], 2.0)})
+    assert main(["evaluate", "relevance", str(judged.path), "--model", str(copy)]) == 1
+    err = capsys.readouterr().err
+    assert "gives all pairs of split test one grade" in err and err.count("\n") == 1
 
 
 def test_a_model_of_another_shop_is_refused(trained: Trained, judged: Shop, shop_of: ShopOf) -> None:

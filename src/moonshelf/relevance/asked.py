@@ -1,4 +1,7 @@
-"""A query as the catalogue understands it: mended words, what counts as each of them, its scores against all titles."""
+"""A query as the catalogue understands it: mended words, what counts as each of them, its scores against all titles.
+
+Our design, of parts whose sources are named where they are computed.
+"""
 
 from __future__ import annotations
 

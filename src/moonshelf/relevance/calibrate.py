@@ -1,4 +1,8 @@
-"""From a model's score to a mean grade, and to the probability of a grade or better: fit on held-out queries."""
+"""From a model's score to a mean grade, and to the probability of a grade or better: fit on held-out queries.
+
+Probabilities by isotonic regression as Zadrozny & Elkan (KDD 2002); a line for the mean grade is our choice, since it
+keeps the order.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +37,7 @@ class Calibration:
 
 
 def calibrate(score: np.ndarray, grade: np.ndarray) -> Calibration:
-    """Fit on held-out pairs. Scores that do not rise with grades (too few pairs) give the mean grade a flat line of 1.
+    """Fit on held-out pairs; where scores do not rise with grades there (too few pairs), only the level is fit.
 
     Raises:
         ValueError: fewer than two pairs.

@@ -1,4 +1,7 @@
-"""What a grade is told by: numbers about a query, a product and how they meet. None of them knows a grade or an id."""
+"""What a grade is told by: numbers about a query, a product and how they meet. None of them knows a grade or an id.
+
+The list is our design; where a score has a source, the function that computes it names it.
+"""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class Lexicon:
         return self.word_grams.lengths().astype(np.float32)
 
     def alike(self, word: str) -> np.ndarray:
-        """``[V + 1]`` float32 likeness in spelling, ``2 |shared trigrams| / (|a| + |b|)`` (Dice); 0 for measures."""
+        """``[V + 1]`` float32 likeness in spelling, ``2 |shared trigrams| / (|a| + |b|)`` (Dice 1945); measures 0."""
         out = np.zeros(len(self), dtype=np.float32)
         mine = Counter(trigrams(word))
         if not word or word.startswith("#"):
@@ -93,8 +93,9 @@ class Lexicon:
     def mend(self, word: str) -> tuple[str, ...]:
         """What an unknown word may have meant: ``(word,)`` itself when it is known or nothing is near.
 
-        One slip away (a letter more, less, other, or two changed places) goes before a split into two words of the
-        catalogue, that before two slips (words of seven letters and more); the more common word wins.
+        One slip away (a letter more, less, other, or two that changed places; Damerau 1964) goes before a split into
+        two words of the catalogue, that before two slips (words of seven letters and more); the more common word wins.
+        The order is our design.
         """
         if word in self.number or len(word) < 4 or not word.isalpha() or not word.isascii():
             return (word,)

@@ -1,9 +1,10 @@
-"""The relevance model: grades and reasons for a query and products, in a folder that needs no pickle."""
+"""The relevance model: grades and reasons for a query and products, in a folder that needs no pickle. Our design."""
 
 from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from moonshelf.relevance.ragged import Ragged
 from moonshelf.relevance.reasons import reasons
 from moonshelf.relevance.trees import Trees
 from moonshelf.relevance.vectors import NAMES, ShelfVectors
+from moonshelf.relevance.words import read_text
 from moonshelf.workspace import read_manifest, write_json
 
 STAGE = "relevance"
@@ -30,6 +32,7 @@ FORMAT = 1
 WORDS, ARRAYS, TREES = "words.json", "arrays.npz", "trees.txt"
 Which = Sequence[str] | np.ndarray | Goods
 _AGAIN = "train it again with: moonshelf relevance train"
+_UNZIP = (zipfile.BadZipFile, zlib.error)
 
 
 class RelevanceModel:
@@ -79,7 +82,12 @@ class RelevanceModel:
 
     def read(self, products: pl.DataFrame) -> Goods:
         """Products that the model does not know (or knows with other texts), from a products table in normal form."""
-        return goods_of(products, self.catalogue.lexicon, [*self.catalogue.goods.fields])
+        titles = [read_text(title or "") for title in products["title"].to_list()]
+        return goods_of(products, self.catalogue.lexicon, [*self.catalogue.goods.fields], titles)
+
+    def knows_one_of(self, product_ids: Sequence[str]) -> bool:
+        """Whether at least one of these products was in the shop it was trained on."""
+        return any(product_id in self.catalogue.row for product_id in product_ids)
 
     def goods(self, which: Which) -> Goods:
         """The products meant by ids, row numbers or goods."""
@@ -166,17 +174,10 @@ def open_relevance(path: str | Path, vectors: ShelfVectors | None = None) -> Rel
         vectors: the shelf and encoder, for a model that was trained with vectors.
 
     Raises:
-        InputError: there is no model, a file of it is missing or damaged, or its vectors are not those given.
+        InputError: there is no model, a file of it is missing or damaged, LightGBM is missing, or its vectors are not
+            those given.
     """
-    given = Path(path)
-    folder = next((p for p in (given, given / STAGE) if (p / WORDS).is_file()), None)
-    manifest = read_manifest(folder) if folder is not None else None
-    if folder is None or manifest is None or manifest.get("stage") != STAGE:
-        raise InputError(
-            "there is no relevance model here",
-            where=str(given),
-            mend="make one with: moonshelf relevance train SHOP --work DIR",
-        )
+    folder, _ = _found(path)
     try:
         info: dict[str, Any] = json.loads((folder / WORDS).read_text())
         if info.get("format") != FORMAT:
@@ -189,15 +190,55 @@ def open_relevance(path: str | Path, vectors: ShelfVectors | None = None) -> Rel
         }
         goods = Goods(info["product_ids"], lists.pop("title"), held["head"], lists)
         slope, level = (float(x) for x in held["line"])
-    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        calibration = Calibration(held["held.score"], held["held.grade"], slope, level)
+        catalogue = Catalogue(lexicon, goods, held["factors"], held["vectors"])
+        _check_sizes(catalogue, calibration)
+    except (ValueError, LookupError, TypeError, AttributeError, OSError, EOFError, *_UNZIP) as error:
         raise InputError("the relevance model is damaged", where=str(folder), mend=_AGAIN) from error
     _check_vectors(info.get("vectors"), vectors, folder)
-    catalogue = Catalogue(lexicon, goods, held["factors"], held["vectors"])
     trees = Trees.load(folder / TREES)
     if trees.names != feature_names(catalogue, vectors is not None):
         raise InputError("the model knows other features than this version", where=str(folder), mend=_AGAIN)
-    calibration = Calibration(held["held.score"], held["held.grade"], slope, level)
     return RelevanceModel(catalogue, trees, calibration, vectors)
+
+
+def trained_on(path: str | Path) -> str:
+    """Fingerprint of the shop that a model was trained on. Errors as ``open_relevance``."""
+    return str(_found(path)[1]["inputs"]["shop"])
+
+
+def reads_vectors(path: str | Path) -> bool:
+    """Whether a model needs a shelf and its encoder. Errors as ``open_relevance``."""
+    return _found(path)[1]["inputs"]["encoder"] is not None
+
+
+def _found(path: str | Path) -> tuple[Path, dict[str, Any]]:
+    """Folder and manifest of a model."""
+    given = Path(path)
+    folder = next((p for p in (given, given / STAGE) if (p / WORDS).is_file()), None)
+    manifest = read_manifest(folder) if folder is not None else None
+    if folder is None or manifest is None or manifest.get("stage") != STAGE:
+        raise InputError(
+            "there is no relevance model here",
+            where=str(given),
+            mend="make one with: moonshelf relevance train SHOP --work DIR",
+        )
+    if not {"shop", "encoder"} <= (manifest.get("inputs") or {}).keys():
+        raise InputError("the relevance model is damaged", where=str(folder), mend=_AGAIN)
+    return folder, manifest
+
+
+def _check_sizes(catalogue: Catalogue, calibration: Calibration) -> None:
+    words, goods = len(catalogue.lexicon), catalogue.goods
+    lists = (goods.titles, *goods.fields.values())
+    whole = (
+        len(catalogue.lexicon.counts) == len(catalogue.factors) == len(catalogue.vectors) == words
+        and all(len(x) == len(goods) == len(goods.head) for x in lists)
+        and all(x.start[-1] == len(x.value) and x.value.max(initial=0) < words for x in lists)
+        and len(calibration.score) == len(calibration.grade) > 0
+    )
+    if not whole:
+        raise ValueError("files of different sizes")
 
 
 def _check_vectors(trained: str | None, given: ShelfVectors | None, folder: Path) -> None:

@@ -1,4 +1,7 @@
-"""Why a product got its grade, in words: what of the query its title has, what it has not, what it contradicts."""
+"""Why a product got its grade, in words: what of the query its title has, what it has not, what it contradicts.
+
+Our design: the words are compared again as the features compare them; trees are not asked.
+"""
 
 from __future__ import annotations
 

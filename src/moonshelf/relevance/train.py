@@ -16,7 +16,7 @@ from moonshelf.relevance.catalogue import Catalogue
 from moonshelf.relevance.goods import goods_of, lexicon_of, read_titles, used_fields
 from moonshelf.relevance.latent import title_factors, word_vectors
 from moonshelf.relevance.model import STAGE, TREES, RelevanceModel, feature_names, feature_rows
-from moonshelf.relevance.trees import train_trees
+from moonshelf.relevance.trees import library, train_trees
 from moonshelf.relevance.vectors import ShelfVectors
 from moonshelf.shop.shop import Shop
 from moonshelf.shop.splits import plain_text
@@ -36,11 +36,12 @@ def train_relevance(
     from val queries, or from a tenth of the train queries when there is no val split.
 
     Raises:
-        InputError: no table, no usable pairs, or all grades are equal.
+        InputError: no table, no usable pairs, all grades are equal, or LightGBM is missing.
 
     Cost: 15 ms a query for 50,000 products, then under a minute of trees for 50,000 pairs.
     """
     begun = time.monotonic()
+    library()  # said before the long work
     train, held = training_pairs(shop, seed)
     catalogue = read_catalogue(shop, seed)
     names = feature_names(catalogue, vectors is not None)
@@ -87,15 +88,22 @@ def usable_pairs(shop: Shop) -> pl.DataFrame:
         InputError: there is no table, or no pair is left.
     """
     table = shop.relevance
-    if table is None or not len(table):
+    if table is None:
         raise InputError(
             "the shop has no judged pairs",
             where=shop.name,
             mend="add the table relevance: query_id, query_text, product_id, grade",
         )
+    if not len(table):
+        raise InputError(
+            "every row of the table relevance was rejected, or it has none",
+            where=shop.name,
+            mend="moonshelf check SHOP says why",
+        )
     asked = pl.col("query_text").fill_null("").str.strip_chars() != ""
     known = pl.col("product_id").is_in([] if shop.products is None else shop.products["product_id"].to_list())
     graded = pl.col("grade").is_finite().fill_null(False)
+    left_out = []
     for keep, what in (
         (asked, "an empty query"),
         (graded, "no finite grade"),
@@ -103,12 +111,16 @@ def usable_pairs(shop: Shop) -> pl.DataFrame:
     ):
         left = table.filter(keep)
         if len(left) < len(table):
-            say(f"relevance: {len(table) - len(left)} pairs left out: {what}")
+            left_out.append(f"{len(table) - len(left)} have {what}")
         table = left
     if not len(table):
         raise InputError(
-            "no judged pair can be used", where=shop.name, mend="see the lines above for what is missing"
+            f"no judged pair can be used: {', '.join(left_out)}",
+            where=shop.name,
+            mend="mend the table relevance",
         )
+    for what in left_out:
+        say(f"relevance: judged pairs left out: {what}")
     return table
 
 
@@ -118,7 +130,7 @@ def training_pairs(shop: Shop, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     A query of val or test (by id or text) is never trained on, nor one of test held out.
 
     Raises:
-        InputError: there are too few pairs, or their grades are all equal.
+        InputError: there are too few pairs, or the grades to train on or to calibrate on are all equal.
     """
     pairs = usable_pairs(shop).with_columns(
         pl.col("query_text").map_elements(plain_text, return_dtype=pl.String).alias("key")
@@ -129,21 +141,26 @@ def training_pairs(shop: Shop, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     repeated = len(parts["train"]) + len(parts["val"]) - len(train) - len(val)
     if repeated:
         say(f"relevance: {repeated} pairs left out: their query is also in val or test")
-    if not len(val):
+    made = not len(val)
+    if made:
         keys = train["key"].unique().sort()
         chosen = np.random.default_rng(seed).permutation(len(keys))[: max(1, round(HELD_OUT * len(keys)))]
         val = train.filter(pl.col("key").is_in(keys[np.sort(chosen)].to_list()))
         train = _without(train, val)
     if len(train) < _LEAST or len(val) < 2:
         raise InputError(
-            f"too few judged pairs: {len(train)} to train on, {len(val)} to calibrate on",
+            f"too few judged pairs: {len(train)} to train on, {len(val)} to calibrate on"
+            + (f", {repeated} left out because their query is also in val or test" if repeated else ""),
             where=shop.name,
             mend=f"judge more queries; {_LEAST} pairs of train and 2 of val are the least",
         )
-    if train["grade"].n_unique() < 2:
-        raise InputError(
-            "all grades are equal", where=shop.name, mend="give judged pairs of at least two grades"
-        )
+    for pairs, what in ((train, "train"), (val, "the queries held out of train" if made else "val")):
+        if pairs["grade"].n_unique() < 2:
+            raise InputError(
+                f"all grades are equal in {what}",
+                where=shop.name,
+                mend="give judged pairs of at least two grades",
+            )
     return train, val
 
 

@@ -1,4 +1,4 @@
-"""Gradient-boosted trees by LightGBM (Ke et al., NeurIPS 2017), kept as its text file. The one adapter of it."""
+"""Gradient-boosted trees by LightGBM (Ke et al., NIPS 2017), kept as its text file. The one adapter of it."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Trees:
         Raises:
             InputError: the file is missing or damaged.
         """
-        lightgbm = _library()
+        lightgbm = library()
         try:
             return cls(lightgbm.Booster(model_str=path.read_text()))
         except (OSError, UnicodeDecodeError, lightgbm.basic.LightGBMError) as error:
@@ -84,7 +84,7 @@ def train_trees(
 
     The settings were chosen by cross-validation over training queries (docs/relevance.md).
     """
-    lightgbm = _library()
+    lightgbm = library()
     settings = {
         "objective": "regression",
         "learning_rate": 0.03,
@@ -113,11 +113,21 @@ def train_trees(
     return Trees(lightgbm.Booster(model_str=booster.model_to_string(num_iteration=booster.best_iteration)))
 
 
-def _library() -> Any:
+def library() -> Any:
+    """The module ``lightgbm``, imported late.
+
+    Raises:
+        InputError: it is not installed, or OpenMP, which it loads, is not.
+    """
     try:
         import lightgbm
     except ImportError as error:
         raise InputError(
             "the relevance model needs lightgbm", mend="pip install 'moonshelf[relevance]'"
+        ) from error
+    except OSError as error:
+        raise InputError(
+            f"lightgbm is installed but cannot be loaded: {error}",
+            mend="install OpenMP (libgomp1 on Debian, libomp on macOS)",
         ) from error
     return lightgbm
