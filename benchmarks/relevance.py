@@ -27,7 +27,7 @@ from moonshelf.errors import InputError
 from moonshelf.evaluation import grades
 from moonshelf.evaluation.grades import Graded
 from moonshelf.relevance import features
-from moonshelf.relevance.calibrate import calibrate
+from moonshelf.relevance.calibrate import Calibration, calibrate
 from moonshelf.relevance.model import feature_names
 from moonshelf.relevance.train import pair_rows, read_catalogue, training_pairs, usable_pairs
 from moonshelf.relevance.trees import train_trees
@@ -113,9 +113,17 @@ def ours(
     rows: np.ndarray, grade: np.ndarray, names: list[str], parts: list[np.ndarray], seed: int
 ) -> np.ndarray:
     """Grades of the last part by trees trained on the first, stopped and calibrated on the second."""
+    calibration, score = scored(rows, grade, names, parts, seed)
+    return calibration.grades(score)
+
+
+def scored(
+    rows: np.ndarray, grade: np.ndarray, names: list[str], parts: list[np.ndarray], seed: int
+) -> tuple[Calibration, np.ndarray]:
+    """What ``ours`` is made of: the calibration, and raw scores of the last part."""
     train, held, asked = parts
     trees = train_trees(rows[train], grade[train], names, held=(rows[held], grade[held]), seed=seed)
-    return calibrate(trees.predict(rows[held]), grade[held]).grades(trees.predict(rows[asked]))
+    return calibrate(trees.predict(rows[held]), grade[held]), trees.predict(rows[asked])
 
 
 def folds(rows: np.ndarray, grade: np.ndarray, names: list[str], query: np.ndarray, n: int) -> np.ndarray:
@@ -188,10 +196,9 @@ def main() -> int:
             .predict(simple[test])
             for s in seeds
         ],
-        "ours": [
-            ours(rows[:, plain], grade, [names[i] for i in plain], [*splits[s], test], s) for s in seeds
-        ],
     }
+    found = [scored(rows[:, plain], grade, [names[i] for i in plain], [*splits[s], test], s) for s in seeds]
+    told["ours"] = [calibration.grades(score) for calibration, score in found]
     if a.vectors:
         told["ours, vectors"] = [ours(rows, grade, names, [*splits[s], test], s) for s in seeds]
     judged = {name: [Graded(t, grade[test], query[test]) for t in x] for name, x in told.items()}
@@ -204,6 +211,13 @@ def main() -> int:
             each = [measure(y).value for y in x]
             spread = f"  mean over {len(x)} seeds {np.mean(each):.4f} ({min(each):.4f} to {max(each):.4f})"
             print(f"{metric:<10}{name:<20}{measure(first[name])}{spread if len(x) > 1 else ''}")
+    print(f"calibration of ours, mean grade: gap {grades.calibration_gap(first['ours'])}")
+    calibration, score = found[0]
+    for least in (2.0, 2.5, 3.0):
+        chance = calibration.probability(score, least)
+        rows_of = Graded(chance, (grade[test] >= least).astype(np.float64), query[test])
+        share = f"said {chance.mean():.3f} on average, true of {rows_of.grade.mean():.3f}"
+        print(f"calibration of ours, P(grade >= {least}): gap {grades.calibration_gap(rows_of)}, {share}")
     for name in ("ours, vectors", "character n-grams", "BM25", "yardstick"):
         if name in first:
             for metric, _, difference in METRICS:

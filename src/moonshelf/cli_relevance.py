@@ -74,7 +74,11 @@ def evaluate_relevance(a: argparse.Namespace) -> int:
             mend="judge more pairs, and train it again",
         )
     seed = a.seed or 0
-    metrics = {"spearman": grades.spearman(rows, seed=seed), "rmse": grades.rmse(rows, seed=seed)}
+    metrics = {
+        "spearman": grades.spearman(rows, seed=seed),
+        "rmse": grades.rmse(rows, seed=seed),
+        "calibration_gap": grades.calibration_gap(rows, seed=seed),
+    }
     if (rows.grade >= 0).all() and (rows.grade > 0).any():
         metrics["ndcg@10"] = grades.ndcg_at(rows, 10, seed=seed)
     value = {
@@ -91,7 +95,7 @@ def evaluate_relevance(a: argparse.Namespace) -> int:
         write_json(Path(a.json), value)
     print(f"split {a.split}: {len(pairs)} pairs of {query.max() + 1} queries, 95% intervals over queries")
     for name, interval in metrics.items():
-        print(f"{name:<10} {interval}")
+        print(f"{name:<16} {interval}")
     return 0
 
 

@@ -76,6 +76,24 @@ def test_rmse_counts_pairs() -> None:
     assert found.low < found.value < found.high
 
 
+def test_calibration_gap_counts_bins() -> None:
+    rng = np.random.default_rng(0)
+    score = rng.permutation(np.linspace(1, 3, 5000))
+    grade = score + rng.normal(0, 0.3, 5000)
+    query = np.repeat(np.arange(500), 10)
+    assert grades.calibration_gap(Graded(score, grade, query)).value < 0.03
+    high = grades.calibration_gap(Graded(score + 0.2, grade, query))
+    assert high.value == pytest.approx(0.2, abs=0.02) and high.low < 0.2 < high.high
+    wide = grades.calibration_gap(Graded(2 + 2 * (score - 2), grade, query))  # right on the mean, too sure
+    wanted = np.abs(score - 2).mean()
+    assert wide.value == pytest.approx(wanted, abs=0.03)
+    few = Graded(np.array([0.2, 0.2, 0.8, 0.8]), np.array([0.0, 1, 1, 1]), np.arange(4))
+    assert grades.calibration_gap(few, bins=2).value == pytest.approx((0.3 * 2 + 0.2 * 2) / 4)
+    assert grades.calibration_gap(few, bins=10).value == pytest.approx((0.3 * 2 + 0.2 * 2) / 4)
+    half = Graded(few.score, few.grade, np.zeros(4, int))
+    assert grades.calibration_gap(half).low == grades.calibration_gap(half).high  # one query: nothing to draw
+
+
 def test_differences_are_paired() -> None:
     good, bad = made(5, noise=0.3), made(5, noise=2.0)
     assert grades.spearman_difference(good, good).low == grades.spearman_difference(good, good).high == 0

@@ -283,7 +283,7 @@ def test_the_command_line_trains_and_evaluates(
     assert main(["relevance", "train", shop, "--work", str(tmp_path / "w")]) == 0
     assert main(["evaluate", "relevance", shop, "--model", str(tmp_path / "w"), "--json", str(out)]) == 0
     found = json.loads(out.read_text())["metrics"]
-    assert set(found) == {"spearman", "ndcg@10", "rmse"}
+    assert set(found) == {"spearman", "ndcg@10", "rmse", "calibration_gap"}
     rows = of_test(trained[0], judged)
     assert found["spearman"] == grades.spearman(rows).as_dict()
     assert found["ndcg@10"] == grades.ndcg_at(rows, 10).as_dict()

@@ -1,4 +1,4 @@
-"""How well predicted grades agree with judged ones: Spearman, NDCG, RMSE; and differences between two models.
+"""How well predicted grades agree with judged ones: Spearman, NDCG, RMSE, calibration; differences of two models.
 
 The unit of every interval is the query: queries are drawn anew with all their pairs, since pairs of one query are
 alike. Two models are compared on the same draws.
@@ -112,6 +112,24 @@ def rmse_difference(a: Graded, b: Graded, *, seed: int = 0) -> Interval:
     """RMSE of ``a`` minus that of ``b`` on the same draws of queries; below 0 where ``a`` is better."""
     _same(a, b)
     return _interval(_root_errors(a, seed) - _root_errors(b, seed), len(np.unique(a.query)))
+
+
+def calibration_gap(rows: Graded, *, bins: int = 10, seed: int = 0) -> Interval:
+    """``sum_b n_b / N |mean score - mean grade|`` over bins of equally many pairs in the order of scores.
+
+    The expected calibration error (Naeini, Cooper & Hauskrecht, AAAI 2015) for grades instead of classes; with
+    probabilities as scores and 0 or 1 as grades it is the usual one. Equal scores share a bin. Chance alone makes it
+    larger than 0, and a resample's larger than the sample's: read the interval as an upper bound.
+    """
+    edges = np.quantile(rows.score, np.arange(1, bins) / bins)
+    at = np.searchsorted(edges, rows.score, side="right")
+    queries, own = np.unique(rows.query, return_inverse=True)
+    error = rows.score.astype(np.float64) - rows.grade
+    off = np.bincount(own * bins + at, error, minlength=len(queries) * bins).reshape(-1, bins)
+    n, rng = len(queries), np.random.default_rng(seed)
+    times = rng.multinomial(n, np.full(n, 1 / n), DRAWS).astype(np.float64)
+    times = np.concatenate((np.ones((1, n)), times))
+    return _interval(np.abs(times @ off).sum(1) / (times @ np.bincount(own)), n)
 
 
 def _root_errors(rows: Graded, seed: int) -> np.ndarray:
