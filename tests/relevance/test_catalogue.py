@@ -39,6 +39,24 @@ def catalogue() -> Catalogue:
     return Catalogue(lexicon, goods, factors, word_vectors(goods.titles, lexicon.counts, 4, seed=0, least=1))
 
 
+def test_a_number_without_a_unit_is_compared_as_it_is_written() -> None:
+    titles = ["2 in. x 4 in. x 8 ft. Lumber", "1 ft. Lumber", "8 in. Lumber", "8 Lumber Screws"]
+    products = pl.DataFrame({"product_id": list("abcd"), "title": titles})
+    texts = read_titles(products)
+    lexicon = lexicon_of(texts)
+    goods, width = goods_of(products, lexicon, [], texts), len(lexicon)
+    catalogue = Catalogue(lexicon, goods, np.zeros((width, 2), np.float32), np.zeros((width, 2), np.float32))
+
+    def found(query: str) -> list[float]:
+        return pair_features(ask(query, catalogue), goods, catalogue)["has"].round(2).tolist()
+
+    assert found("2x4x8") == pytest.approx([0.7, 0, 0.23, 0.33], abs=0.01)
+    assert found("12") == [0, 0, 0, 0]  # 1 ft is 12 in, but nobody said inches
+    assert found("12 in") == [0, 1, 0, 0]
+    assert found("96 in") == [1, 0, 0, 0]
+    assert found("8 ft") == pytest.approx([1, 0, 0, 0.7])
+
+
 def test_bm25_equals_its_formula(catalogue: Catalogue) -> None:
     texts = [read_text(t).words for t in TITLES]
     n, mean = len(texts), np.mean([len(t) for t in texts])

@@ -12,7 +12,7 @@ import numpy as np
 from moonshelf.arrays import unit
 from moonshelf.relevance.catalogue import Catalogue
 from moonshelf.relevance.lexicon import trigrams
-from moonshelf.relevance.words import measure, read_text
+from moonshelf.relevance.words import as_written, measure, read_text
 
 _LOOSE = 0.7  # how much an equal number counts when one side names no unit
 _TOP = 30  # titles that stand for what the catalogue has for a query
@@ -30,6 +30,7 @@ class Asked:
         head: place of the head word, -1 without words.
         mended: how many words are not as they were typed.
         value: ``[m]`` measures in base units, NaN for words. unit: base unit of each, None for words.
+        written: ``[m]`` their numbers as they were typed.
         soft: ``[m, V + 1]`` likeness in spelling to every word.
         meaning: ``[m, d]`` word vectors.
         bm25, grams, latent: ``[N]`` scores against every title.
@@ -47,6 +48,7 @@ class Asked:
     mended: int
     value: np.ndarray
     unit: tuple[str | None, ...]
+    written: np.ndarray
     soft: np.ndarray
     meaning: np.ndarray
     bm25: np.ndarray
@@ -70,9 +72,13 @@ class Asked:
         for i, own in enumerate(self.unit):
             if own is not None:
                 equal = np.abs(lexicon.value[inside] - self.value[i]) <= 1e-3 * abs(self.value[i])
-                for at in np.flatnonzero(equal).tolist():
+                alike = np.abs(lexicon.written[inside] - self.written[i]) <= 1e-3 * abs(self.written[i])
+                for at in np.flatnonzero(equal | alike).tolist():
                     other = lexicon.base[inside[at]]
-                    out[i, at] = 1.0 if other == own else _LOOSE if "" in (other, own) else out[i, at]
+                    if equal[at] and other == own:
+                        out[i, at] = 1.0
+                    elif alike[at] and "" in (other, own):  # "2x4x8" and "2 in. x 4 in. x 8 ft."
+                        out[i, at] = max(out[i, at], _LOOSE)
         for number, word in enumerate(extra):
             for i, mine in enumerate(self.words):
                 if mine == word:
@@ -144,6 +150,7 @@ def ask(text: str, catalogue: Catalogue) -> Asked:
         mended,
         np.array([m[0] if m else np.nan for m in measures]),
         tuple(m[1] if m else None for m in measures),
+        np.array([as_written(w) for w in words]),
         soft,
         meaning,
         bm25,

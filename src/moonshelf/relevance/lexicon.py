@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from moonshelf.relevance.ragged import Ragged
-from moonshelf.relevance.words import measure
+from moonshelf.relevance.words import as_written, measure
 
 GRAM = 3
 _NEAR = 24  # words alike in trigrams whose edit distance is looked at
@@ -26,7 +26,8 @@ class Lexicon:
 
     Attributes:
         idf: ``[V + 1]`` float32, ``log(1 + (N - n + 0.5) / (n + 0.5))`` (BM25, Robertson & Zaragoza 2009).
-        value, base: measures' values in their base unit (NaN for words) and number of that unit (-1).
+        value, base: measures' values in their base unit (NaN for words) and that unit (None).
+        written: measures' numbers as they were written.
     """
 
     def __init__(self, words: Sequence[str], counts: np.ndarray, products: int) -> None:
@@ -39,6 +40,7 @@ class Lexicon:
         self.idf[0] = 0.0
         measures = [measure(word) for word in self.words]
         self.value = np.array([m[0] if m else np.nan for m in measures], dtype=np.float64)
+        self.written = np.array([as_written(word) for word in self.words], dtype=np.float64)
         self.base: list[str | None] = [m[1] if m else None for m in measures]
 
     def __len__(self) -> int:

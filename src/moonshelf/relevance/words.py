@@ -144,6 +144,12 @@ def measure(word: str) -> tuple[float, str, str] | None:
     return float(found[1]) * factor, base, unit
 
 
+def as_written(word: str) -> float:
+    """``"#4ft"`` -> 4, as it was written; NaN for a word."""
+    found = measure(word)
+    return float("nan") if found is None else found[0] / BASE.get(found[2], ("", 1.0))[1]
+
+
 @lru_cache(maxsize=200_000)
 def stem(word: str) -> str:
     """A word without its English ending: shelves, shelving -> shelv; knife, knives -> kniv; batteries -> battery.
