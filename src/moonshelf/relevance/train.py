@@ -38,7 +38,7 @@ def train_relevance(
     Raises:
         InputError: no table, no usable pairs, all grades are equal, or LightGBM is missing.
 
-    Cost: 15 ms a query for 50,000 products, then under a minute of trees for 50,000 pairs.
+    Cost: 8 to 15 ms a query for 50,000 products, then under a minute of trees for 50,000 pairs.
     """
     begun = time.monotonic()
     library()  # said before the long work
