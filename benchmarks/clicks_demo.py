@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from moonshelf.encoder import load_encoder
+from moonshelf.encoder import CompactEncoder, load_encoder
 from moonshelf.evaluation.clicks import Scored, auc_by_users, auc_difference, gauc
 from moonshelf.evaluation.leakage import head_tail_distance, popularity_leakage
 from moonshelf.ranking.apply import Ranker, train_ranker
@@ -71,9 +71,12 @@ def main() -> int:
     for name, place in (pair.split("=", 1) for pair in a.shelf):
         path, _, encoder = place.partition(",")
         shelf = Shelf.open(Path(path))
-        queries = query_vectors(
-            history, load_encoder(encoder or path), shop, a.work / f"queries-{name}", shelf.dim
-        )
+        model = CompactEncoder.untrained() if encoder == "compact" else load_encoder(encoder or path)
+        if model.version != shelf.encoder_version:
+            raise SystemExit(
+                f"{path} is of encoder {shelf.encoder_version}, and {encoder or path} is {model.version}"
+            )
+        queries = query_vectors(history, model, shop, a.work / f"queries-{name}", shelf.dim)
         content = Content(shelf, history, queries)
         for line in a.only:
             config = LINES[line]
