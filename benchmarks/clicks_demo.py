@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from moonshelf.encoder import load_encoder
+from moonshelf.encoder import CompactEncoder, load_encoder
 from moonshelf.evaluation.clicks import Scored, auc_by_users, auc_difference, gauc
 from moonshelf.evaluation.leakage import head_tail_distance, popularity_leakage
 from moonshelf.ranking.apply import Ranker, train_ranker
@@ -27,14 +27,13 @@ from moonshelf.ranking.config import RankConfig
 from moonshelf.ranking.content import Content, query_vectors
 from moonshelf.ranking.debias import DebiasConfig, categories, find_ends, impressions
 from moonshelf.ranking.history import build_history
-from moonshelf.ranking.models.click_model import ClickConfig
 from moonshelf.ranking.parts import parts_of
 from moonshelf.ranking.rows import from_impressions
 from moonshelf.ranking.train import ClickTrainConfig
 from moonshelf.shelf import Shelf
 from moonshelf.shop.shop import open_shop
 
-BASE = ClickConfig(dropout=0.1, position="examination")
+BASE = RankConfig().model
 LINES = {
     "ID-only": replace(BASE, interest="none", mode="id"),
     "DIN, ids": replace(BASE, interest="din", mode="id"),
@@ -54,7 +53,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--batch", type=int, default=1024)
+    parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--weight", type=float, default=0.3, help="of the contrast")
     parser.add_argument("--only", nargs="+", default=[*LINES], choices=[*LINES])
     parser.add_argument("--tune", action="store_true", help="report on val")
@@ -72,9 +71,12 @@ def main() -> int:
     for name, place in (pair.split("=", 1) for pair in a.shelf):
         path, _, encoder = place.partition(",")
         shelf = Shelf.open(Path(path))
-        queries = query_vectors(
-            history, load_encoder(encoder or path), shop, a.work / f"queries-{name}", shelf.dim
-        )
+        model = CompactEncoder.untrained() if encoder == "compact" else load_encoder(encoder or path)
+        if model.version != shelf.encoder_version:
+            raise SystemExit(
+                f"{path} is of encoder {shelf.encoder_version}, and {encoder or path} is {model.version}"
+            )
+        queries = query_vectors(history, model, shop, a.work / f"queries-{name}", shelf.dim)
         content = Content(shelf, history, queries)
         for line in a.only:
             config = LINES[line]
@@ -85,7 +87,10 @@ def main() -> int:
             for seed in range(a.seeds):
                 direction = "push" if "push" in line else "pull"
                 train = ClickTrainConfig(
-                    epochs=a.epochs, batch=a.batch, debias=DebiasConfig(weight=a.weight, direction=direction)
+                    epochs=a.epochs,
+                    batch=a.batch,
+                    decay=RankConfig().train.decay,
+                    debias=DebiasConfig(weight=a.weight, direction=direction),
                 )
                 work = a.work / f"{title} {seed}".replace(" ", "-").replace(",", "")
                 own = None if config.mode == "id" else content

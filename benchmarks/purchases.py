@@ -25,7 +25,7 @@ from moonshelf.evaluation.clicks import Scored, gauc, gauc_difference
 from moonshelf.ranking.batches import ClickBatches
 from moonshelf.ranking.content import Content
 from moonshelf.ranking.features import FAMES, Features, Popularity, build_features, fame
-from moonshelf.ranking.history import History, build_history
+from moonshelf.ranking.history import QUERY, History, build_history
 from moonshelf.ranking.models.click_model import ClickConfig, ClickModel, Sizes
 from moonshelf.ranking.rows import DAY, Rows, from_acts
 from moonshelf.ranking.train import ClickTrainConfig, score, train_clicks
@@ -33,8 +33,9 @@ from moonshelf.shelf import Shelf
 from moonshelf.shop.shop import open_shop
 
 LINES: dict[str, tuple[str, str]] = {
-    "ID-only tower": ("none", "id"),
-    "ID-only DIN": ("din", "id"),
+    "ids alone, tower": ("none", "id"),
+    "ids alone, DIN": ("din", "id"),
+    "ids and features, DIN": ("din", "id"),
     "MUSE": ("muse", "both"),
     "CUBE, content": ("cube", "content"),
     "CUBE": ("cube", "both"),
@@ -80,6 +81,46 @@ def crafted(rows: Rows, history: History, features: Features, content: Content) 
     return np.nan_to_num(out, nan=-1.0)  # no past, no vector, no category
 
 
+def learned(
+    line: str,
+    parts: tuple[Rows, Rows, Rows],
+    history: History,
+    features: Features,
+    content: Content,
+    counts: Popularity,
+    folder: Path,
+    seed: int,
+    a: argparse.Namespace,
+) -> np.ndarray:
+    """Scores of the rows to report by one model of one seed."""
+    interest, mode = LINES[line]
+    config = ClickConfig(
+        interest=interest, mode=mode, labels=("purchase",), hidden=(64, 32), dropout=a.dropout, longest=LONGEST,
+    )  # type: ignore[arg-type]  # fmt: skip
+    own = None if mode == "id" else content
+    bare = line.startswith("ids alone")  # who and what: no category, price, age, popularity
+    read = Features((), ()) if bare else features
+    columns = [None if bare else fame(counts, rows)[:, None] for rows in parts]
+    train, val, test = (
+        ClickBatches(rows, history, read, own, longest=LONGEST, row_columns=column)
+        for rows, column in zip(parts, columns, strict=True)
+    )
+    sizes = Sizes(
+        len(history.items) + len(history.queries), len(history.users), tuple(c.size for c in read.item),
+        tuple(c.size for c in read.user), () if bare else (len(FAMES) + 1,), 0 if own is None else content.dim,
+        len(history.items), read.group,
+    )  # fmt: skip
+    model = ClickModel(config, sizes, seed)
+    if model.taste is not None:
+        acts = history.what[(history.kind < QUERY) & (history.time < parts[1].time.min())]
+        model.taste.fit(read.item_table, acts, None if own is None else own.fetch)
+    learn = ClickTrainConfig(batch=a.batch, epochs=a.epochs, patience=2, decay=a.decay)
+    train_clicks(
+        model, train, val, learn, folder / str(seed), seed=seed, mark=f"{a.cut} {content.version} {a.decay}"
+    )
+    return score(model, test)[:, 0]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -91,6 +132,9 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--negatives", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--dropout", type=float, default=0.2)
+    parser.add_argument("--decay", type=float, default=0.3)
     parser.add_argument("--only", nargs="+", default=[*LINES], choices=[*LINES])
     a = parser.parse_args()
     shop = open_shop(a.shop)
@@ -132,48 +176,24 @@ def main() -> int:
             boosted.append(model.predict_proba(x)[:, 1])
         found[f"gradient boosting, {name}"] = np.mean(boosted, axis=0)
         for line in a.only:
-            interest, mode = LINES[line]
+            mode = LINES[line][1]
             if mode == "id" and f"{line}" in found:
                 continue
-            scores = []
-            for seed in range(a.seeds):
-                config = ClickConfig(
-                    interest=interest, mode=mode, labels=("purchase",), hidden=(64, 32), dropout=0.2, longest=LONGEST,
-                )  # type: ignore[arg-type]  # fmt: skip
-                own = None if mode == "id" else content
-                batches = [
-                    ClickBatches(
-                        rows,
-                        history,
-                        features,
-                        own,
-                        longest=LONGEST,
-                        row_columns=fame(counts, rows)[:, None],
-                    )
-                    for rows in (train, val, test)
-                ]
-                sizes = Sizes(
-                    len(history.items) + len(history.queries), len(history.users),
-                    tuple(c.size for c in features.item), tuple(c.size for c in features.user),
-                    (len(FAMES) + 1,), 0 if own is None else content.dim, len(history.items),
-                )  # fmt: skip
-                model = ClickModel(config, sizes, seed)
-                folder = a.work / f"{line} {name} {seed}".replace(" ", "-").replace(",", "")
-                learn = ClickTrainConfig(batch=512, epochs=a.epochs, patience=2)
-                train_clicks(
-                    model, batches[0], batches[1], learn, folder, seed=seed, mark=f"{a.cut} {content.version}"
-                )
-                scores.append(score(model, batches[2])[:, 0])
+            folder = a.work / f"{line} {name}".replace(" ", "-").replace(",", "")
+            scores = [
+                learned(line, (train, val, test), history, features, content, counts, folder, seed, a)
+                for seed in range(a.seeds)
+            ]
             found[line if mode == "id" else f"{line}, {name}"] = np.mean(scores, axis=0)
     rows = {name: Scored(np.asarray(s, dtype=np.float64), label, user) for name, s in found.items()}
     print(f"\n{'':<34}{'GAUC':<24}{'on products unseen in training':<32}")
     for name, own in rows.items():
         print(f"{name:<34}{gauc(own)!s:<24}{_unseen(own, seen)!s:<32}")
-    first = [*rows][-1]
-    print(f"\n{first!r} minus the line, paired by user")
-    for name in rows:
-        if name != first:
-            print(f"  {name:<34}{gauc_difference(rows[first], rows[name]).signed()}")
+    for first in [name for name in rows if name.startswith("CUBE") and name.endswith([*shelves][-1])]:
+        print(f"\n{first!r} minus the line, paired by user")
+        for name in rows:
+            if name != first:
+                print(f"  {name:<34}{gauc_difference(rows[first], rows[name]).signed()}")
     return 0
 
 

@@ -32,6 +32,7 @@ def batch(seed: int = 0, dim: int = D) -> ClickBatch:
     columns[[0, 10, 11]] = 0
     return ClickBatch(
         ids=torch.arange(V), vectors=vectors, there=vectors.ne(0).any(1), item_columns=columns,
+        product=(torch.arange(V) > 0) & (torch.arange(V) < 10),
         target=torch.randint(1, 10, (B,), generator=g), asked=torch.tensor([10, 0, 11, 0, 10, 11, 0]),
         context=torch.tensor([0, 0, 1, 1, 1, 2, 2]), row_columns=torch.randint(0, 4, (B, 2), generator=g),
         position=torch.zeros(B, dtype=torch.int64),

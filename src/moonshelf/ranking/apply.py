@@ -17,7 +17,7 @@ from moonshelf.ranking.calibrate import Calibration, fit_calibration
 from moonshelf.ranking.config import RankConfig
 from moonshelf.ranking.content import Content
 from moonshelf.ranking.features import ROW_SIZES, Features, Popularity, build_features, row_columns
-from moonshelf.ranking.history import History
+from moonshelf.ranking.history import QUERY, History
 from moonshelf.ranking.models.click_model import NEEDS_CONTENT, POSITIONS, ClickModel, Sizes
 from moonshelf.ranking.parts import moments, parts_of
 from moonshelf.ranking.rows import Rows
@@ -127,8 +127,12 @@ def train_ranker(
     sizes = Sizes(
         len(history.items) + len(history.queries), len(history.users), tuple(c.size for c in features.item),
         tuple(c.size for c in features.user), ROW_SIZES, 0 if content is None else content.dim, len(history.items),
+        features.group,
     )  # fmt: skip
     model = ClickModel(config.model, sizes, seed)
+    if model.taste is not None:
+        acts = history.what[(history.kind < QUERY) & (history.time < at[0])]
+        model.taste.fit(features.item_table, acts, None if content is None else content.fetch)
     ranker = Ranker(shop, history, features, content, model, config)
     if parts["train"].made and config.calibrate != "none":
         say(

@@ -23,7 +23,7 @@ class ClickBatch:
     Attributes:
         ids: ``[V]`` rows of the id table: 0 unknown, then products, then queries.
         vectors: ``[V, D]`` float32 content vectors, zeros where there is none; D = 0 without content.
-        there: ``[V]`` bool, which have a vector.
+        there: ``[V]`` bool, which have a vector. product: ``[V]`` bool, which are products.
         item_columns: ``[V, F]`` features of products, 0 for queries.
         target, asked: ``[B]`` places of the row's product, and of its query (0: none).
         context: ``[B]`` which context a row belongs to.
@@ -39,6 +39,7 @@ class ClickBatch:
     ids: Tensor
     vectors: Tensor
     there: Tensor
+    product: Tensor
     item_columns: Tensor
     target: Tensor
     asked: Tensor
@@ -142,6 +143,7 @@ class ClickBatches:
             ids=_whole(np.where(values < 0, 0, values + 1)),
             vectors=torch.from_numpy(vectors),
             there=torch.from_numpy(has),
+            product=torch.from_numpy(product),
             item_columns=_whole(columns),
             target=_whole(target),
             asked=_whole(asked_at),

@@ -36,8 +36,11 @@ class RankConfig:
     cut: str = ""
     calibrate: Literal["isotonic", "platt", "none"] = "platt"
     run: bool = True
-    model: ClickConfig = field(default_factory=lambda: ClickConfig(dropout=0.1, position="examination"))
-    train: ClickTrainConfig = field(default_factory=ClickTrainConfig)
+    # chosen on val of the demo shop, where 3,400 clicks are learned from: larger towers learn them by heart
+    model: ClickConfig = field(
+        default_factory=lambda: ClickConfig(hidden=(64, 32), dropout=0.3, position="examination")
+    )
+    train: ClickTrainConfig = field(default_factory=lambda: ClickTrainConfig(batch=256, decay=0.3))
 
     def moment(self) -> datetime | None:
         """The cut as a moment.

@@ -65,6 +65,12 @@ class Features:
         """``[P, F]`` int32, made once."""
         return np.stack([c.values for c in self.item], axis=1) if self.item else np.zeros((0, 0), np.int32)
 
+    @property
+    def group(self) -> int:
+        """The column of the deepest categories; -1 where products have none."""
+        levels = [at for at, c in enumerate(self.item) if c.name.startswith("item.category")]
+        return levels[-1] if levels else -1
+
     @cached_property
     def user_table(self) -> np.ndarray:
         """``[U, G]`` int32, made once."""

@@ -17,6 +17,7 @@ from moonshelf.ranking.models.muse import Muse
 from moonshelf.ranking.models.parts import Interest, Seen, started, tower
 from moonshelf.ranking.models.residual import Examination, Residual
 from moonshelf.ranking.models.sim import Sim
+from moonshelf.ranking.models.taste import Taste
 from moonshelf.ranking.tables import RowTable
 from moonshelf.types import ACTIONS, Action
 
@@ -41,7 +42,8 @@ class ClickConfig:
         cross: layers of DCN-v2 (Wang et al. 2021) beside it.
         labels: heads.
         dropout: in the bottom.
-        unknown: share of the ids of a batch that are shown as unknown in training, so that the unknown is learned.
+        unknown: share of a batch's ids of products, queries and users that are shown as unknown in training, so that
+            the unknown is learned.
         longest: entries of a past.
         cube: of the interest ``cube``.
         adapter: hidden units of a residual network on all content vectors, learned with the model; 0: vectors are taken
@@ -72,7 +74,8 @@ class Sizes:
     """Of what a model embeds: products and queries (``things``), users, feature columns; D of content vectors (0:
     none).
 
-    ``products`` of the things are products, the first ones; the debiasing network moves no query.
+    ``products`` of the things are products, the first ones. ``group`` is the item column that holds the category, -1:
+    none.
     """
 
     things: int
@@ -82,6 +85,7 @@ class Sizes:
     row: tuple[int, ...] = ()
     dim: int = 0
     products: int = 0
+    group: int = -1
 
 
 class ClickModel(nn.Module):
@@ -114,7 +118,13 @@ class ClickModel(nn.Module):
             self.interest: Interest | None = made() if made is not None else None
             inputs = 2 * k + w * (1 + len(sizes.user) + len(sizes.row))
             inputs += self.interest.width if self.interest is not None else 0
-            inputs += len(sizes.item) if self.interest is not None else 0
+            self.taste: Taste | None = None
+            self.wide: nn.Linear | None = None
+            if self.interest is not None and (sizes.item or config.mode != "id"):
+                self.taste = Taste(sizes.item, sizes.dim if config.mode != "id" else 0, sizes.group)
+                self.wide = nn.Linear(self.taste.width, len(config.labels), bias=False)
+                nn.init.zeros_(self.wide.weight)
+                inputs += self.taste.width
             self.content: nn.Linear | None = None
             if config.mode != "id" and config.interest != "cube":  # CUBE brings the target's vector itself
                 self.content = nn.Linear(sizes.dim, w, bias=False)
@@ -151,8 +161,8 @@ class ClickModel(nn.Module):
         b, vectors = len(batch), self.moved(batch)
         ends = every[torch.cat((batch.target, batch.asked))]
         seen = Seen(every, vectors, batch, ends[:b])
-        users, of = torch.unique(batch.user, return_inverse=True)
-        known = self.users(users)[of]
+        users, of = torch.unique(torch.cat((batch.user.new_zeros(1), batch.user)), return_inverse=True)
+        known = self._hidden(self.users(users), generator)[of[1:]]  # place 0 is the unknown one
         if self.config.mode == "content":
             known = torch.zeros_like(known)
         user = torch.cat((known, *_looked_up(self.user_columns, batch.user_columns)), dim=1)
@@ -160,7 +170,11 @@ class ClickModel(nn.Module):
             user[batch.context], ends[:b], ends[b:], *_looked_up(self.row_columns, batch.row_columns)
         ]  # fmt: skip
         if self.interest is not None:
-            parts += [self.interest(seen), shared(batch)]
+            parts.append(self.interest(seen))
+        plain: Tensor | None = None
+        if self.taste is not None:
+            plain = self.taste(batch, vectors, self.debiased)
+            parts.append(plain)
         if self.content is not None:
             target, asked = vectors[batch.target], vectors[batch.asked]
             parts += [self.content(target), (target * asked).sum(1, keepdim=True)]
@@ -170,6 +184,8 @@ class ClickModel(nn.Module):
         for layer in self.crosses:
             crossed = x * layer(crossed) + crossed
         logits: Tensor = self.heads(torch.cat((deep, crossed), dim=1) if len(self.crosses) else deep)
+        if self.wide is not None and plain is not None:
+            logits = logits + self.wide(plain)
         if placed and self.examination is not None:
             logits = self.examination(logits, batch.position)
         if placed and self.offset is not None:
@@ -182,8 +198,7 @@ class ClickModel(nn.Module):
         if self.adapter is not None:
             vectors = self.adapter(vectors)
         if self.debias is not None:
-            product = (batch.ids >= 1) & (batch.ids <= self.sizes.products)
-            vectors = torch.where(product.unsqueeze(1), self.debias(vectors), vectors)
+            vectors = torch.where(batch.product.unsqueeze(1), self.debias(vectors), vectors)
         return vectors
 
     def debiased(self, vectors: Tensor) -> Tensor:
@@ -196,31 +211,18 @@ class ClickModel(nn.Module):
         rows: Tensor = self.things(batch.ids)
         if self.config.mode == "content":
             return torch.zeros_like(rows)
-        if self.training and generator is not None and self.config.unknown:
-            hidden = torch.rand(len(rows), generator=generator).to(rows.device) < self.config.unknown
-            rows = torch.where(hidden.unsqueeze(1), rows[:1], rows)  # place 0 is the unknown one
-        return rows
+        return self._hidden(rows, generator)  # place 0 is the unknown one
+
+    def _hidden(self, rows: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Some rows of ids as the first one, the unknown, in training."""
+        if not self.training or generator is None or not self.config.unknown:
+            return rows
+        hidden = torch.rand(len(rows), generator=generator).to(rows.device) < self.config.unknown
+        return torch.where(hidden.unsqueeze(1), rows[:1], rows)
 
     def targets(self, batch: ClickBatch) -> Tensor:
         """``[B, labels]`` float32."""
         return batch.label[:, [ACTIONS.index(name) for name in self.config.labels]]
-
-
-def shared(batch: ClickBatch) -> Tensor:
-    """``[B, F]``: share of the past's products that have the product's own category, brand, colour and so on.
-
-    What a user holds to is plain in these numbers, and embeddings need many rows to find it. Unknown values agree with
-    nothing. Our design; every model that reads the past has them.
-    """
-    past = batch.item_columns[batch.past]  # [C, L, F]
-    there = batch.past_there & (past != 0).any(-1)  # queries have no features
-    own = batch.item_columns[batch.target]  # [B, F]
-    same = (
-        (past[batch.context] == own.unsqueeze(1))
-        & (own != 0).unsqueeze(1)
-        & there[batch.context].unsqueeze(-1)
-    )
-    return same.sum(1) / there.sum(1).clamp(min=1)[batch.context].unsqueeze(1)
 
 
 def _interests(config: ClickConfig, k: int, dim: int) -> dict[str, Callable[[], Interest]]:
