@@ -18,6 +18,7 @@ from moonshelf.progress import say
 from moonshelf.shop.shop import Shop
 from moonshelf.training.batches import PairBatches, PosttrainBatch
 from moonshelf.training.chunks import encode_in_chunks
+from moonshelf.training.collapse import CollapseWatch
 from moonshelf.training.config import PosttrainConfig, PretrainConfig
 from moonshelf.training.distributed import in_turn, part, wait
 from moonshelf.training.gather import encode_together, finite, world
@@ -75,6 +76,7 @@ class Posttrain:
         if slots < config.memory:
             say(f"{name}: memory for {slots:,} products, all that there are ({config.memory:,} asked for)")
         self.memory = ProductMemory(slots, encoder.width)
+        self._collapse = CollapseWatch(name)
 
     def identity(self) -> dict[str, Any]:
         """See :class:`moonshelf.training.loop.Stage`."""
@@ -114,6 +116,8 @@ class Posttrain:
             "scale": scale.item(),
             **values,
         }
+        if self.config.loss == "info_nce":
+            self._collapse.see(values["product_to_query"], len(queries))
         total, more = self._beside(encoder, batch, step, queries, scale)
         self.memory.put(products, batch.product_numbers, step)
         return there + back + total, values | more
