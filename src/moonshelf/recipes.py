@@ -103,6 +103,7 @@ def demo() -> RunConfig:
         evaluation=replace(
             base.evaluation, validation_queries=300, validation_products=600, test_queries=600
         ),
+        ranking=replace(base.ranking, train=replace(base.ranking.train, epochs=2)),  # val turns after two
     )
 
 
