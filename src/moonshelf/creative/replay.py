@@ -1,8 +1,8 @@
 """Creatives shown online: Thompson sampling and UCB with a selector's verdict as prior, replayed on logged tests.
 
 Model of arm i of a test: click rate ``= b r_i g_i``, with a base b that all arms share, ``r_i = exp(f_i)`` what the
-selector expects (mean 1; all 1 without a verdict) and ``g_i`` a gamma variable of mean 1 and variance ``spread^2``, what
-it does not know. With clicks k and impressions n, and ``m = 1 / spread^2``,
+selector expects (mean 1; all 1 without a verdict) and ``g_i`` a gamma variable of mean 1 and variance ``spread^2``,
+what it does not know. With clicks k and impressions n, and ``m = 1 / spread^2``,
 
     b    is estimated as (c0 + sum k) / (c0 / b0 + sum n r)        c0 clicks worth of the shop's usual rate b0
     g_i  given the data is Gamma(m + k_i, m + n_i b r_i)           (conjugate to the Poisson)
@@ -55,7 +55,8 @@ class Arms:
     @property
     def there(self) -> np.ndarray:
         """``[T, N]`` bool."""
-        return ~np.isnan(self.rate)
+        found: np.ndarray = ~np.isnan(self.rate)
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,9 +92,9 @@ def arms(group: np.ndarray, rate: np.ndarray, score: np.ndarray) -> Arms:
 def shrunk(
     group: np.ndarray, clicks: np.ndarray, impressions: np.ndarray, tau2: float, seed: int
 ) -> np.ndarray:
-    """``[C]`` rates drawn from what the log leaves possible: normal around the test's mean of logs, of variance tau^2.
+    """``[C]`` rates drawn from what the log leaves possible, true log rates being normal in a test, of variance tau^2.
 
-    The log rate of a creative is ``N(w y + (1 - w) mean, w / v)`` with ``v = k + 1/2`` and ``w = tau^2 / (tau^2 + 1 / v)``.
+    The log rate is ``N(w y + (1 - w) mean, w / v)`` with ``v = k + 1/2`` and ``w = tau^2 / (tau^2 + 1 / v)``.
     """
     v = clicks + 0.5
     y = np.log(v / (impressions + 1.0))
@@ -106,7 +107,7 @@ def shrunk(
 
 
 def play(table: Arms, policy: Policy, traffic: int, prior: Prior, *, seed: int = 0) -> np.ndarray:
-    """``[T]`` expected clicks of one replay: the sum over what was shown of its true rate (no noise of the last clicks).
+    """``[T]`` expected clicks of one replay: the true rates of what was shown, summed.
 
     Args:
         traffic: impressions of each test.
@@ -116,12 +117,11 @@ def play(table: Arms, policy: Policy, traffic: int, prior: Prior, *, seed: int =
     """
     rng, there = np.random.default_rng(seed), table.there
     rate = np.where(there, table.rate, 0.0)
-    tests = np.arange(len(rate))
     best = np.where(there, table.score, -np.inf).argmax(1)
     if policy == "oracle":
         return np.asarray(traffic * rate.max(1))
     if policy == "verdict":
-        return np.asarray(traffic * rate[tests, best])
+        return np.asarray(traffic * rate[np.arange(len(rate)), best])
     if policy == "even":
         return np.asarray(traffic * rate.sum(1) / there.sum(1))
     centre = np.where(there, table.score, 0.0).sum(1) / there.sum(1)
@@ -132,7 +132,7 @@ def play(table: Arms, policy: Policy, traffic: int, prior: Prior, *, seed: int =
     ends = np.unique(np.round(np.linspace(0, traffic, STEPS + 1)).astype(np.int64))
     for size in np.diff(ends):
         if policy == "test_then_best" and shown.sum(1)[0] < traffic / 2:
-            give = there / there.sum(1, keepdims=True) * size
+            give = rng.multinomial(size, there / there.sum(1, keepdims=True)).astype(np.float64)
         elif policy == "test_then_best":
             give = _all_to(np.where(there, clicks / np.maximum(shown, 1e-9), -np.inf), size)
         elif policy == "flat":
@@ -147,18 +147,17 @@ def play(table: Arms, policy: Policy, traffic: int, prior: Prior, *, seed: int =
                 give = _all_to(np.where(there, bound, -np.inf), size)
             else:
                 give = np.zeros_like(rate)
-                parts = _parts(int(size))
-                for part in parts:
-                    drawn = np.where(there, ratio * rng.gamma(shape) / pace, -np.inf)
-                    give += _all_to(drawn, part)
+                for part in _parts(int(size)):
+                    give += _all_to(np.where(there, ratio * rng.gamma(shape) / pace, -np.inf), part)
         shown += give
-        clicks += rng.binomial(np.round(give).astype(np.int64), rate)
+        clicks += rng.binomial(give.astype(np.int64), rate)
     return np.asarray((shown * rate).sum(1))
 
 
-def _parts(size: int, most: int = 8) -> list[float]:
+def _parts(size: int, most: int = 8) -> list[int]:
+    """A batch in a few whole parts: each gets draws of its own."""
     n = max(1, min(most, size))
-    return [size / n] * n
+    return [size // n + (i < size % n) for i in range(n)]
 
 
 def _all_to(value: np.ndarray, size: float) -> np.ndarray:
@@ -198,7 +197,7 @@ def replay(
 def gains(
     clicks: Mapping[Policy, np.ndarray], against: Policy = "even", *, seed: int = 0
 ) -> dict[Policy, tuple[Interval, Interval]]:
-    """Of each policy the clicks a test, and their relative gain over ``against``: difference over the mean of ``against``.
+    """Of each policy the clicks a test, and their gain over ``against``, relative to the mean of ``against``.
 
     Intervals draw tests; the mean of ``against`` in the denominator is held fixed.
     """

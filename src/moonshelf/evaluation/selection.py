@@ -1,7 +1,7 @@
 """How well a selector picks the better of two creatives, asked in both orders; intervals draw whole tests.
 
-``p`` is the probability that A (of the pair as it is stored) wins, once asked as (A, B) and once as (B, A). An answer is
-right when it lies on the winner's side of 1/2; exactly 1/2 counts half; no answer (NaN) counts wrong.
+``p`` is the probability that A (of the pair as it is stored) wins, once asked as (A, B) and once as (B, A). An answer
+is right when it lies on the winner's side of 1/2; exactly 1/2 counts half; no answer (NaN) counts wrong.
 
     accuracy          mean over both orders
     first, second     accuracy asked as (A, B), as (B, A)
@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -163,7 +164,7 @@ def gap_buckets(gap: np.ndarray, edges: Sequence[float] = GAPS) -> list[str]:
     """A label for each relative gap: ``"20% to 40%"``, the last ``"above 100%"``."""
     names = [
         f"{low:.0%} to {high:.0%}" if np.isfinite(high) else f"above {low:.0%}"
-        for low, high in zip(edges[:-1], edges[1:], strict=True)
+        for low, high in pairwise(edges)
     ]
     at = np.clip(np.searchsorted(np.asarray(edges), gap, side="right") - 1, 0, len(names) - 1)
     return [names[i] for i in at]
