@@ -164,13 +164,12 @@ def _filled(log: pl.DataFrame, products: pl.DataFrame | None, pictures: Mapping[
         None if i is None else f"g{pictures[i]}" if i in pictures else f"i{i}"
         for i in frame["image_id"].to_list()
     ]
-    words = [plain_text(t) or None for t in frame["text"].to_list()]
     return frame.with_columns(
         pl.col("title", "category").fill_null(""),
         pl.col("queries").fill_null(pl.lit([], dtype=pl.List(pl.String))),
         pl.col("impressions", "clicks").cast(pl.Int64),
         pl.Series("picture", near, dtype=pl.String),
-        pl.Series("words", [None if w is None else _bare(w) for w in words], dtype=pl.String),
+        pl.Series("words", [words_key(t) or None for t in frame["text"].to_list()], dtype=pl.String),
         pl.coalesce(pl.concat_str(pl.lit("t:"), "test_id"), pl.concat_str(pl.lit("p:"), "product_id")).alias(
             "group"
         ),
@@ -181,10 +180,13 @@ def _filled(log: pl.DataFrame, products: pl.DataFrame | None, pictures: Mapping[
     )
 
 
-def _bare(text: str) -> str:
-    """A plain text without punctuation: "Look!" and "look" are one; a text of marks alone stays as it is."""
-    kept = " ".join("".join(c if c.isalnum() else " " for c in text).split())
-    return kept or text
+def words_key(text: str | None) -> str:
+    """A text as ``words`` has it: plain, without punctuation, so that "Look!" and "look" are one.
+
+    A text of marks alone stays as it is; "" without any.
+    """
+    plain = plain_text(text)
+    return " ".join("".join(c if c.isalnum() else " " for c in plain).split()) or plain
 
 
 def top_queries(shop: Shop, most: int = 5) -> dict[str, list[str]]:
