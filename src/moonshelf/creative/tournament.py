@@ -65,10 +65,9 @@ def stand(wins: np.ndarray, *, close: float = CLOSE, ridge: float = RIDGE) -> St
         raise ValueError("a probability is not between 0 and 1")
     forward, backward = wins, 1 - wins.T
     asked = off & ~(np.isnan(forward) & np.isnan(backward))
-    p = np.full((n, n), 0.5)
-    p[asked] = np.nanmean(np.stack((forward, backward)), axis=0, where=np.broadcast_to(asked, (2, n, n)))[
-        asked
-    ]
+    both = np.stack((forward, backward))
+    answers = (~np.isnan(both)).sum(0)
+    p = np.where(asked, np.nan_to_num(both).sum(0) / np.maximum(answers, 1), 0.5)
     strength = _strengths(p, asked, ridge)
     weight = np.exp(strength - strength.max())
     order = np.argsort(-strength, kind="stable")
