@@ -6,19 +6,6 @@ import numpy as np
 import polars as pl
 
 NOUNS = ("dog", "river", "school", "doctor", "garden", "bridge", "letter", "train", "window", "kitchen")
-    "dog",
-    "river",
-    "school",
-    "doctor",
-    "garden",
-    "bridge",
-    "letter",
-    "train",
-    "window",
-    "kitchen",
-    "story",
-    "mountain",
-]
 ENDS = ("at home", "in the rain", "with a friend", "on a Sunday", "after work", "by the sea")
 
 
