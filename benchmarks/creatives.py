@@ -50,7 +50,7 @@ def main() -> int:
     logged = from_log(reader(raw), apart="words")
     print(f"{len(logged):,} creatives; left out: {dict(logged.left)}")
     encoder = CompactEncoder.untrained()
-    whole = pooled(logged)  # a headline with several pictures is one headline
+    whole = pooled(logged, alone=True)  # a headline with several pictures is one headline
     seen = see(encoder, briefs(whole.frame), cache=a.work)
     place = {(g, w): i for i, (g, w) in enumerate(whole.frame.select("group", "words").iter_rows())}
     texts = [t or "" for t in whole.frame["text"].to_list()]
@@ -74,9 +74,11 @@ def main() -> int:
             for name, mix in (("linear on sentence vectors", "sentence"), ("measures alone", "measures")):
                 models[name].append(fit_fast(known, seen.take(learn), mixes=[(mix,)], **given))
     told = models["fast selector"][0].about
+    chosen = f"{' + '.join(told['blocks'])}, penalty {told['penalty']:g}"
+    print(f"{told['train']:,} headlines of train, {told['val']:,} of val; chosen on val: {chosen}")
+    took = time.monotonic() - start
     print(
-        f"{told['train']:,} headlines of train, {told['val']:,} of val; chosen on val: {' + '.join(told['blocks'])}, "
-        f"penalty {told['penalty']:g}; tau {told['tau']:.3f}; {time.monotonic() - start:.0f} s for {a.seeds} seeds"
+        f"tau {told['tau']:.3f}, sigma {told['sigma']:.3f}; {took:.0f} s for {a.seeds} seeds and two simpler ones"
     )
 
     for name, rules in (("same picture", RULES), ("any picture", PairRules(impressions=0))):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from moonshelf.creative import fit
 from moonshelf.creative.fast import FastSelector, load_fast, sigmoid
 from moonshelf.creative.features import BLOCKS, WIDTH, block, ngrams, pieces, waves, width_of
-from moonshelf.creative.fit import centred, evidence, fit_fast, spread_of_effects
+from moonshelf.creative.fit import centred, evidence, fit_fast, spread_of_effects, spread_of_tests
 from moonshelf.creative.logs import Logged, from_log
 from moonshelf.creative.measures import NAMES, Seen, briefs, see
 from moonshelf.encoder import CompactEncoder
@@ -67,27 +67,26 @@ def test_what_drives_the_clicks_is_found(fitted: FastSelector, logged: Logged, s
     assert fitted.scale > 1 and fitted.about["train"] + fitted.about["val"] < len(logged)
 
 
-def test_the_fit_solves_its_normal_equations(logged: Logged, seen: Seen) -> None:
+def test_the_fit_is_the_mixed_model_solved_by_hand(logged: Logged, seen: Seen) -> None:
     penalty = 7.0
     model = fit_fast(logged, seen, mixes=[("measures",)], penalties=[penalty], refit=False)
     train = np.flatnonzero((logged.frame["split"] == "train").to_numpy())
     frame = logged.frame[train]
     _, group = np.unique(frame["group"].to_numpy(), return_inverse=True)
-    k, n = frame["clicks"].to_numpy(), frame["impressions"].to_numpy()
+    k, n = (frame[c].to_numpy().astype(float) for c in ("clicks", "impressions"))
     rows = evidence(frame, spread_of_effects(group, k, n))
-    x = np.zeros((len(train), len(NAMES)))
-    for g in np.unique(group):  # centred by hand
-        at = group == g
-        w = rows.weight[at] / rows.weight[at].sum()
-        x[at] = seen.measures[train][at] - w @ seen.measures[train][at]
-    spread = np.sqrt((x**2).mean(0))
-    x = np.where(spread > 1e-6, x / np.maximum(spread, 1e-6), 0)
-    length = np.sqrt((x**2).sum(1).mean())
-    x = x / length
-    w = np.linalg.solve(
-        x.T @ (rows.weight[:, None] * x) + penalty * np.eye(x.shape[1]), x.T @ (rows.weight * rows.target)
-    )
-    wanted = np.where(spread > 1e-6, w / np.maximum(spread, 1e-6), 0) / length
+    inside = centred(seen.measures[train], group, rows.weight)
+    spread = np.sqrt((inside**2).mean(0))
+    factor = np.where(spread > 1e-6, 1 / np.maximum(spread, 1e-6), 0)
+    factor /= np.sqrt(((inside * factor) ** 2).sum(1).mean())
+    x = seen.measures[train] * factor
+    x -= x.mean(0)
+    same = (group[:, None] == group[None]).astype(float)
+    inverse = np.linalg.inv(
+        np.diag(1 / rows.weight) + spread_of_tests(rows) * same
+    )  # generalised least squares
+    w = np.linalg.solve(x.T @ inverse @ x + penalty * np.eye(x.shape[1]), x.T @ inverse @ rows.level)
+    wanted = w * factor
     assert np.allclose(model.weights["measures"], wanted, rtol=2e-3, atol=2e-4 * np.abs(wanted).max())
 
 
@@ -107,6 +106,15 @@ def test_spread_of_effects_is_found_again(tau: float) -> None:
     rate = np.exp(np.repeat(rng.normal(-4, 0.5, 600), 4) + rng.normal(0, tau, 2400))
     found = spread_of_effects(group, rng.binomial(n, rate), n)
     assert np.sqrt(found) == pytest.approx(max(tau, 0.0316), abs=0.03)
+
+
+def test_spread_of_tests_is_found_again() -> None:
+    rng = np.random.default_rng(1)
+    group = np.repeat(np.arange(800), 3)
+    n = np.full(2400, 5000)
+    rate = np.exp(np.repeat(rng.normal(-4, 0.5, 800), 3) + rng.normal(0, 0.2, 2400))
+    frame = pl.DataFrame({"group": group, "impressions": n, "clicks": rng.binomial(n, rate)})
+    assert np.sqrt(spread_of_tests(evidence(frame, 0.04))) == pytest.approx(0.5, abs=0.04)
 
 
 def test_waves_are_a_kernel_and_zeros_stay_zeros() -> None:

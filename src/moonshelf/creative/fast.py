@@ -1,15 +1,17 @@
 """The fast selector: one number a creative, ``P(A beats B) = sigmoid(s (f(A) - f(B)))``, both orders agree by design.
 
-``f`` is linear in the blocks of ``features``. It is fitted on *all* creatives of the training tests, not on the pairs
-that came out significant: with clicks k of n impressions and ``y = log((k + 1/2) / (n + 1))``
+``f`` is linear in the blocks phi of ``features``. It is fitted on *all* creatives of the training tests, not on the
+pairs that came out significant: with clicks k of n impressions and ``y = log((k + 1/2) / (n + 1))``
 
-    minimise over w   sum_i omega_i (yc_i - w . phic_i)^2 + lambda |w|^2,     omega_i = 1 / (1 / (k_i + 1/2) + tau^2)
+    y_i = mean + u_test + w . phi_i + e_i,    u ~ N(0, sigma^2),  e_i ~ N(0, 1 / (k_i + 1/2) + tau^2),
+                                              w ~ N(0, 1 / lambda)
 
-where yc and phic are centred within each test by the weights omega: what all creatives of a test share (its story, its
-place, its week) explains nothing. ``tau^2`` is the spread of true effects inside a test (moments of DerSimonian &
-Laird 1986), so that a test of many clicks does not drown the others. Blocks and ``lambda`` are chosen, and the scale
-``s`` is fitted, on val alone. Our design; the pairwise logistic model on vector differences that it stands beside is
-the case of one block and pairs alone.
+``u`` is what the creatives of a test share (its story, its place, its week); ``sigma -> infinity`` would look inside
+tests alone, but a headline that does well among all tests says something, too (docs/LOG.md). ``tau^2`` is what phi
+leaves unexplained inside a test, so that a test of many clicks does not drown the others. Both come from the log by
+moments (DerSimonian & Laird 1986). Blocks and ``lambda`` are chosen by the error inside val's tests, and the scale
+``s`` is fitted on val's pairs. Our design; the pairwise logistic model on vector differences that it stands beside is
+the case of one block, sigma = infinity, and significant pairs alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Fitting the fast selector: weighted ridge regression inside tests, chosen on val, scaled on its pairs."""
+"""Fitting the fast selector: ridge regression with an intercept a test, chosen on val (see ``fast``)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from moonshelf.creative.features import block
 from moonshelf.creative.logs import Logged
 from moonshelf.creative.measures import Seen
 from moonshelf.creative.pairs import PairRules, build_pairs
+from moonshelf.encoder.efficientnet import CHANNELS
 from moonshelf.errors import TooLittleData
 
 TEXT_MIXES: tuple[tuple[str, ...], ...] = (
@@ -42,11 +43,13 @@ class Evidence:
 
     Attributes:
         group: ``[N]`` int64 numbers of tests.
-        target: ``[N]`` log click rate, centred within tests.
-        weight: ``[N]`` omega.
+        level: ``[N]`` log click rate less the mean over tests.
+        target: ``[N]`` the same, centred within tests.
+        weight: ``[N]`` one over the variance of e.
     """
 
     group: np.ndarray
+    level: np.ndarray
     target: np.ndarray
     weight: np.ndarray
 
@@ -69,7 +72,16 @@ def evidence(frame: pl.DataFrame, tau2: float) -> Evidence:
     k, n = (frame[c].to_numpy().astype(np.float64) for c in ("clicks", "impressions"))
     _, group = np.unique(frame["group"].to_numpy(), return_inverse=True)
     weight = 1 / (1 / (k + 0.5) + tau2)
-    return Evidence(group, centred(np.log((k + 0.5) / (n + 1)), group, weight), weight)
+    y = np.log((k + 0.5) / (n + 1))
+    means = np.bincount(group, weight * y) / np.bincount(group, weight)
+    return Evidence(group, y - means.mean(), centred(y, group, weight), weight)
+
+
+def spread_of_tests(rows: Evidence) -> float:
+    """``sigma^2``: variance of the tests' means, less what chance and tau add to it; at least 0.01."""
+    total = np.bincount(rows.group, rows.weight)
+    means = np.bincount(rows.group, rows.weight * rows.level) / total
+    return max(0.01, float(means.var() - (1 / total).mean()))
 
 
 def centred(values: np.ndarray, group: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -124,6 +136,7 @@ def fit_fast(
     texts = [t or "" for t in frame["text"].to_list()]
     if mixes is None:
         mixes = IMAGE_MIXES if frame["picture"].is_not_null().any() and seen.image.any() else TEXT_MIXES
+    width = seen.image.shape[1] - CHANNELS
     known = frame[train]
     _, group = np.unique(known["group"].to_numpy(), return_inverse=True)
     tau2 = spread_of_effects(group, known["clicks"].to_numpy(), known["impressions"].to_numpy())
@@ -132,50 +145,40 @@ def fit_fast(
     kernels: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for name in names:
         part = block(name, seen, texts, seed)
-        own, lengths = _scaled(part[train], ours, name)
-        other = centred(part[val] * lengths, theirs.group, theirs.weight)
-        kernels[name] = own @ own.T, other @ own.T
+        own, factors = _scaled(part[train], ours, name)
+        kernels[name] = own @ own.T, (part[val] * factors) @ own.T
+    sigma2 = spread_of_tests(ours)
     tried: list[dict[str, Any]] = []
     for mix in mixes:
         inner = np.mean([kernels[name][0] for name in mix], axis=0)
         outer = np.mean([kernels[name][1] for name in mix], axis=0)
         for penalty in penalties:
-            alpha = _solve(inner, ours, penalty)
+            alpha = _solve(inner, ours, penalty, sigma2)
             tried.append(
                 {"blocks": list(mix), "penalty": penalty, "val_error": _error(outer @ alpha, theirs)}
             )
     best = min(tried, key=lambda t: t["val_error"])
     mix, penalty = tuple(best["blocks"]), float(best["penalty"])
-    weights = _weights(seen, texts, train, ours, mix, penalty, seed)
-    model = FastSelector(weights, 1.0, 0.2, encoder, seen.image.shape[1] - 1280, seed)
+    weights = _weights(seen, texts, train, ours, mix, penalty, sigma2, seed)
+    model = FastSelector(weights, 1.0, 0.2, encoder, width, seed)
     scores = model.score(seen.take(val), [texts[i] for i in val])
-    left = theirs.target - centred(scores, theirs.group, theirs.weight)
-    noise = 1 / (frame[val]["clicks"].to_numpy() + 0.5)
-    free = 1 - len(np.unique(theirs.group)) / len(val)
-    spread = float(
-        np.sqrt(
-            max(
-                0.001,
-                np.average(left**2, weights=theirs.weight) / free - np.average(noise, weights=theirs.weight),
-            )
-        )
-    )
+    spread = _spread(scores, theirs, 1 / (frame[val]["clicks"].to_numpy() + 0.5))
     scale = _scale(logged.part("val"), scores, rules, seed)
     if refit:
         whole = np.concatenate((train, val))
-        weights = _weights(seen, texts, whole, evidence(frame[whole], tau2), mix, penalty, seed)
+        weights = _weights(seen, texts, whole, evidence(frame[whole], tau2), mix, penalty, sigma2, seed)
     about = {
-        "blocks": list(mix), "penalty": penalty, "tau": float(np.sqrt(tau2)), "train": len(train), "val": len(val),
-        "refit": refit, "tried": tried,
+        "blocks": list(mix), "penalty": penalty, "tau": float(np.sqrt(tau2)), "sigma": float(np.sqrt(sigma2)),
+        "train": len(train), "val": len(val), "refit": refit, "tried": tried,
     }  # fmt: skip
-    return FastSelector(weights, scale, spread, encoder, seen.image.shape[1] - 1280, seed, about)
+    return FastSelector(weights, scale, spread, encoder, width, seed, about)
 
 
 def _scaled(part: np.ndarray, rows: Evidence, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """A block centred and scaled to a mean squared length of 1, and the factors ``[D]`` of its columns.
+    """A block less its mean, scaled to a mean squared length of 1 within tests, and the factors ``[D]`` of its columns.
 
     Measures differ in unit, so each is first brought to a standard deviation of 1 within tests; columns that never
-    differ get the factor 0.
+    differ there get the factor 0.
     """
     own = centred(part.astype(np.float32), rows.group, rows.weight)
     factor = np.ones(own.shape[1], dtype=np.float32)
@@ -183,19 +186,26 @@ def _scaled(part: np.ndarray, rows: Evidence, name: str) -> tuple[np.ndarray, np
         away = np.sqrt((own.astype(np.float64) ** 2).mean(0))
         factor = np.where(away > 1e-6, 1 / np.maximum(away, 1e-6), 0.0).astype(np.float32)
         own = own * factor
-    length = np.float32(np.sqrt(max(float((own.astype(np.float64) ** 2).sum(1).mean()), 1e-12)))
-    return own / length, factor / length
-
-
-def _solve(kernel: np.ndarray, rows: Evidence, penalty: float) -> np.ndarray:
-    """``alpha`` of ``(K + lambda / omega) alpha = y``."""
-    from torch import diag, from_numpy, linalg
-
-    matrix = from_numpy(np.ascontiguousarray(kernel, dtype=np.float64)) + diag(
-        from_numpy(penalty / rows.weight)
+    square = np.einsum("nd,nd->n", own, own, dtype=np.float64)
+    compared = np.bincount(rows.group)[rows.group] > 1
+    factor = factor / np.float32(
+        np.sqrt(max(float(square[compared].mean()) if compared.any() else 1.0, 1e-12))
     )
-    factor = linalg.cholesky(matrix)
-    found: np.ndarray = from_numpy(rows.target)[:, None].cholesky_solve(factor)[:, 0].numpy()
+    scaled = part.astype(np.float32) * factor
+    return scaled - scaled.mean(0), factor
+
+
+def _solve(kernel: np.ndarray, rows: Evidence, penalty: float, sigma2: float) -> np.ndarray:
+    """``alpha`` of ``(K + lambda (diag(1 / weight) + sigma^2 same test)) alpha = level``."""
+    from torch import from_numpy, linalg
+
+    matrix = np.array(kernel, dtype=np.float64)
+    matrix[np.diag_indices(len(matrix))] += penalty / rows.weight
+    order = np.argsort(rows.group, kind="stable")
+    for members in np.split(order, np.flatnonzero(np.diff(rows.group[order])) + 1):
+        matrix[np.ix_(members, members)] += penalty * sigma2
+    factor = linalg.cholesky(from_numpy(matrix))
+    found: np.ndarray = from_numpy(rows.level)[:, None].cholesky_solve(factor)[:, 0].numpy()
     return found
 
 
@@ -206,6 +216,7 @@ def _weights(
     rows: Evidence,
     mix: Sequence[str],
     penalty: float,
+    sigma2: float,
     seed: int,
 ) -> dict[str, np.ndarray]:
     parts, factors = {}, {}
@@ -213,7 +224,7 @@ def _weights(
     for name in mix:
         parts[name], factors[name] = _scaled(block(name, part_seen, part_texts, seed), rows, name)
     kernel = np.mean([own @ own.T for own in parts.values()], axis=0)
-    alpha = _solve(kernel, rows, penalty)
+    alpha = _solve(kernel, rows, penalty, sigma2)
     return {
         name: (own.T.astype(np.float64) @ alpha) * factors[name].astype(np.float64) / len(mix)
         for name, own in parts.items()
@@ -224,6 +235,14 @@ def _error(told: np.ndarray, rows: Evidence) -> float:
     """Weighted squared error as a share of that of telling nothing."""
     told = centred(told, rows.group, rows.weight)
     return float((rows.weight * (rows.target - told) ** 2).sum() / (rows.weight * rows.target**2).sum())
+
+
+def _spread(scores: np.ndarray, rows: Evidence, noise: np.ndarray) -> float:
+    """Standard deviation, inside tests, of true log rates around the scores: squares left, less the clicks' chance."""
+    left = rows.target - centred(scores, rows.group, rows.weight)
+    free = max(1e-9, 1 - len(np.unique(rows.group)) / len(left))
+    excess = np.average(left**2, weights=rows.weight) / free - np.average(noise, weights=rows.weight)
+    return float(np.sqrt(max(0.001, excess)))
 
 
 def _scale(val: Logged, scores: np.ndarray, rules: PairRules | None, seed: int) -> float:

@@ -131,15 +131,20 @@ def from_log(
     return Logged(frame, left, how)
 
 
-def pooled(logged: Logged, by: Literal["words", "picture", "look"] = "words") -> Logged:
+def pooled(
+    logged: Logged, by: Literal["words", "picture", "look"] = "words", *, alone: bool = False
+) -> Logged:
     """Creatives of one test that are equal in ``by`` as one, with their counts together: a headline with many pictures.
 
-    The first of them stands for all. Tests that are left with one are left out.
+    The first of them stands for all. Tests that are left with one are left out, unless ``alone``: nothing can be
+    compared there, but how well a headline did among other tests says something, too.
     """
     frame = logged.frame.filter(pl.col(by).is_not_null())
     counts = [pl.col(c).sum().over("group", by) for c in ("impressions", "clicks")]
     frame = frame.with_columns(counts).unique(["group", by], keep="first", maintain_order=True)
-    return Logged(frame.filter(pl.len().over("group") > 1), logged.left, logged.how)
+    if not alone:
+        frame = frame.filter(pl.len().over("group") > 1)
+    return Logged(frame, logged.left, logged.how)
 
 
 def _filled(log: pl.DataFrame, products: pl.DataFrame | None, pictures: Mapping[str, int]) -> pl.DataFrame:

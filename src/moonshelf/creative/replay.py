@@ -25,12 +25,15 @@ import numpy as np
 from moonshelf.evaluation.metrics import bootstrap_interval, paired_difference
 from moonshelf.types import Interval
 
-Policy = Literal["even", "verdict", "flat", "plain", "thompson", "ucb", "test_then_best", "oracle"]
+Policy = Literal[
+    "even", "verdict", "flat", "plain", "thompson", "ucb", "ucb_plain", "test_then_best", "oracle"
+]
 POLICIES: dict[Policy, str] = {
     "even": "even A/B test: every creative equally often",
     "test_then_best": "even test on the first half, then its best",
     "flat": "Thompson sampling, Beta(1, 1), no verdict",
     "plain": "Thompson sampling of this module, no verdict",
+    "ucb_plain": "UCB of this module, no verdict",
     "verdict": "the verdict alone: its best all the time",
     "thompson": "Thompson sampling with the verdict",
     "ucb": "UCB with the verdict",
@@ -142,7 +145,7 @@ def play(table: Arms, policy: Policy, traffic: int, prior: Prior, *, seed: int =
         else:
             base = (prior.weight + clicks.sum(1)) / (prior.weight / prior.base + (shown * ratio).sum(1))
             shape, pace = m + clicks, m + shown * base[:, None] * ratio
-            if policy == "ucb":
+            if policy in ("ucb", "ucb_plain"):
                 bound = ratio * (shape + prior.width * np.sqrt(shape)) / pace
                 give = _all_to(np.where(there, bound, -np.inf), size)
             else:
