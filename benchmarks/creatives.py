@@ -24,6 +24,7 @@ from moonshelf.creative.fit import fit_fast, spread_of_effects
 from moonshelf.creative.logs import Logged, from_log, pooled, words_key
 from moonshelf.creative.measures import Seen, briefs, see
 from moonshelf.creative.pairs import PairRules, Pairs, build_pairs, one_line
+from moonshelf.creative.pairwise import fit_pairwise
 from moonshelf.creative.replay import POLICIES, TRAFFIC, Prior, arms, gains, replay, shrunk
 from moonshelf.encoder import CompactEncoder
 from moonshelf.evaluation import selection
@@ -58,9 +59,11 @@ def main() -> int:
     learn = np.flatnonzero(whole.frame["split"].is_in(["train", "val"]).to_numpy())
     known = Logged(whole.frame[learn], whole.left, whole.how)
     refit = a.split == "test"  # else val would be scored by a selector that saw it
+    logistic, linear = "logistic on differences", "one block: sentence vectors"
     models: dict[str, list[FastSelector]] = {
         "fast selector": [],
-        "linear on sentence vectors": [],
+        logistic: [],
+        linear: [],
         "measures alone": [],
     }
     start, given = time.monotonic(), dict[str, Any]()
@@ -71,7 +74,11 @@ def main() -> int:
             given |= {"mixes": [told["blocks"]], "penalties": [told["penalty"]]}
         models["fast selector"].append(fit_fast(known, seen.take(learn), **given))
         if not seed:
-            for name, mix in (("linear on sentence vectors", "sentence"), ("measures alone", "measures")):
+            pairs = fit_pairwise(
+                known, seen.take(learn), rules=PairRules(impressions=0), encoder=encoder.version
+            )
+            models[logistic].append(pairs)
+            for name, mix in ((linear, "sentence"), ("measures alone", "measures")):
                 models[name].append(fit_fast(known, seen.take(learn), mixes=[(mix,)], **given))
     told = models["fast selector"][0].about
     chosen = f"{' + '.join(told['blocks'])}, penalty {told['penalty']:g}"
@@ -121,7 +128,7 @@ def report(
             systems[name if not seed else f"{name}, seed {seed}"] = judged
             if name == "fast selector":
                 every.append(judged)
-    print(selection.table(systems, against="linear on sentence vectors"))
+    print(selection.table(systems, against="logistic on differences"))
     mean = np.mean([(j.first > 0.5) == j.won for j in every], axis=0)
     print(f"fast selector, mean of {len(every)} seeds: accuracy {bootstrap_interval(mean, groups=group)}")
     print(f"less longer text: {selection.difference(every[0], systems['longer text']).signed()}")

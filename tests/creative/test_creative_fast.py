@@ -18,6 +18,8 @@ from moonshelf.creative.features import BLOCKS, WIDTH, block, ngrams, pieces, wa
 from moonshelf.creative.fit import centred, evidence, fit_fast, spread_of_effects, spread_of_tests
 from moonshelf.creative.logs import Logged, from_log
 from moonshelf.creative.measures import NAMES, Seen, briefs, see
+from moonshelf.creative.pairs import build_pairs
+from moonshelf.creative.pairwise import fit_pairwise
 from moonshelf.encoder import CompactEncoder
 from moonshelf.errors import InputError, TooLittleData
 
@@ -200,3 +202,18 @@ def test_without_val_there_is_nothing_to_choose_on(logged: Logged, seen: Seen) -
 def test_sigmoid_does_not_overflow() -> None:
     assert sigmoid(np.array([-1e6, 0.0, 1e6])).tolist() == [0.0, 0.5, 1.0]
     assert set(fit.TEXT_MIXES[0]) == {"measures"}
+
+
+def test_the_pairwise_baseline_finds_it_too_and_its_slope_is_zero(logged: Logged, seen: Seen) -> None:
+    model = fit_pairwise(logged, seen, of="measures", penalties=[1.0])
+    f = model.score(seen, texts(logged))
+    test = build_pairs(logged.part("test")).frame
+    place = {name: i for i, name in enumerate(logged.frame["creative_id"])}
+    a, b = (np.array([place[i] for i in test[f"creative_id_{s}"]]) for s in "ab")
+    assert ((f[a] > f[b]) == (test["winner"] == "A").to_numpy()).mean() > 0.9
+    train = build_pairs(logged.part("train")).frame
+    a, b = (np.array([place[i] for i in train[f"creative_id_{s}"]]) for s in "ab")
+    x, c = seen.measures[a] - seen.measures[b], np.where(train["winner"] == "A", 1.0, -1.0)
+    length = np.sqrt((x**2).sum(1).mean())
+    slope = (x / length).T @ (c * sigmoid(-c * (f[a] - f[b]))) - model.weights["measures"] * length
+    assert np.abs(slope).max() < 1e-5
