@@ -1,6 +1,6 @@
 """The baseline of the field: logistic regression on vector differences of significant pairs.
 
-    minimise over w   sum over pairs log(1 + exp(-c w . (v_A - v_B))) + (penalty / 2) |w|^2,   c = 1 where A won, else -1
+    minimise over w   sum log(1 + exp(-c w . (v_A - v_B))) + (penalty / 2) |w|^2,   c = 1 where A won, else -1
 
 v is one block of ``features``, scaled to a mean squared difference of 1. No intercept, so both orders agree. Newton's
 method; the penalty is chosen on val's pairs. It stands beside the fast selector, which also learns from pairs that are
