@@ -11,19 +11,20 @@ import pytest
 from creative_log import make_log
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from moonshelf.creative import fit
 from moonshelf.creative.fast import FastSelector, load_fast, sigmoid
-from moonshelf.creative.features import BLOCKS, WIDTH, block, ngrams, pieces, waves, width_of
+from moonshelf.creative.features import BLOCKS, WIDTH, block, ngrams, pieces, standards_of, waves, width_of
 from moonshelf.creative.fit import centred, evidence, fit_fast, spread_of_effects, spread_of_tests
 from moonshelf.creative.logs import Logged, from_log
-from moonshelf.creative.measures import NAMES, Seen, briefs, see
+from moonshelf.creative.measures import NAMES, Brief, Seen, briefs, see
 from moonshelf.creative.pairs import build_pairs
 from moonshelf.creative.pairwise import fit_pairwise
 from moonshelf.encoder import CompactEncoder
 from moonshelf.errors import InputError, TooLittleData
 
-MIXES = [("measures",), ("sentence", "measures")]
+MIXES = [("measures",), ("sentence", "measures", "measure_waves")]
 
 
 @pytest.fixture(scope="module")
@@ -148,10 +149,19 @@ def test_pieces_lose_nothing_but_spaces(text: str) -> None:
     assert "".join(pieces(text)) == "".join(plain_text(text).replace("’", "'").split())
 
 
-def test_every_block_has_its_width(seen: Seen, logged: Logged) -> None:
-    part = seen.take(np.arange(3))
+def test_every_block_has_its_width(_untrained: CompactEncoder) -> None:
+    words = ["A mug", "", "Sale"]
+    part = see(
+        _untrained,
+        [Brief(t, lambda i=i: Image.new("RGB", (32, 32), (90 * i, 40, 9))) for i, t in enumerate(words)],
+    )
     for name in BLOCKS:
-        assert block(name, part, texts(logged)[:3]).shape == (3, width_of(name, seen.image.shape[1] - 1280))
+        made = block(name, part, words, standards=standards_of(part, words))
+        assert made.shape == (3, width_of(name, _untrained.width)) and np.isfinite(made).all()
+    with pytest.raises(ValueError, match="needs the standard"):
+        block("layout_waves", part, [])
+    with pytest.raises(InputError, match="reads pictures"):
+        block("grid", see(_untrained, [Brief("A mug")]), ["A mug"])
     with pytest.raises(ValueError, match="no block"):
         block("x", part, [])
 

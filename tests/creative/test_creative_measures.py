@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFilter
 
-from moonshelf.creative import measures_image, measures_text
+from moonshelf.creative import looks, measures_image, measures_text
 from moonshelf.creative.measures import NAMES, UNITS, Brief, see
 from moonshelf.encoder import CompactEncoder
 
@@ -138,3 +139,18 @@ def test_an_empty_list_and_the_cache(
     assert np.array_equal(first.text[0], first.text[2])
     monkeypatch.setattr(encoder, "embed", None)  # nothing may be computed again
     assert np.array_equal(see(encoder, creatives, cache=tmp_path).text, first.text)
+
+
+def test_a_layout_does_not_tell_left_from_right_but_high_from_low(encoder: CompactEncoder) -> None:
+    left, right = square(48, at=40), square(48, at=120)
+    top = Image.new("RGB", left.size, "white")
+    ImageDraw.Draw(top).rectangle((56, 16, 103, 63), fill=(30, 60, 160))
+    rows = looks.layouts([left, right, top])
+    assert rows.shape == (3, looks.LAYOUT)
+    assert np.abs(rows[0] - rows[1]).max() < 0.06 < np.abs(rows[0] - rows[2]).max()
+    pixels = torch.from_numpy(
+        np.stack([np.asarray(i.resize((64, 64))).transpose(2, 0, 1) for i in (left, top)])
+    )
+    mean, grid = looks.grids(encoder, pixels)
+    assert grid.shape == (2, looks.GRID) and np.allclose(np.linalg.norm(mean, axis=1), 1, atol=1e-5)
+    assert np.allclose(looks.grids(encoder, pixels[1:])[1], grid[1:], atol=1e-3)

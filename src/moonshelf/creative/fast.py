@@ -7,9 +7,9 @@ pairs that came out significant: with clicks k of n impressions and ``y = log((k
                                               w ~ N(0, 1 / lambda)
 
 ``u`` is what the creatives of a test share (its story, its place, its week); ``sigma -> infinity`` would look inside
-tests alone, but a headline that does well among all tests says something, too (docs/LOG.md). ``tau^2`` is what phi
-leaves unexplained inside a test, so that a test of many clicks does not drown the others. Both come from the log by
-moments (DerSimonian & Laird 1986). Blocks and ``lambda`` are chosen by the error inside val's tests, and the scale
+tests alone, but a headline that does well among all tests says something, too. ``tau^2`` is the spread of true effects
+inside a test, so that a test of many clicks does not drown the others. Both come from the log by moments (DerSimonian &
+Laird 1986) before phi explains any of it: upper bounds. Blocks and ``lambda`` are chosen by the error inside val's tests, and the scale
 ``s`` is fitted on val's pairs. Our design; the pairwise logistic model on vector differences that it stands beside is
 the case of one block, sigma = infinity, and significant pairs alone.
 """
@@ -27,13 +27,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from moonshelf.creative.features import BLOCKS, block, width_of
+from moonshelf.creative.features import BLOCKS, Standard, block, width_of
 from moonshelf.creative.measures import NAMES, Seen
 from moonshelf.errors import InputError
 from moonshelf.workspace import atomic_write, write_json
 
 CONFIG_FILE, WEIGHTS_FILE = "selector.json", "selector.safetensors"
 FORMAT = 1
+_STANDARD = "standard."
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class FastSelector:
         encoder: version of the encoder whose vectors it reads.
         width: of that encoder's vectors.
         seed: of the waves.
+        standards: mean and deviation by which some blocks standardise.
         about: how it was chosen and measured.
     """
 
@@ -56,6 +58,7 @@ class FastSelector:
     encoder: str = ""
     width: int = 256
     seed: int = 0
+    standards: dict[str, Standard] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
 
     def score(self, seen: Seen, texts: Sequence[str]) -> np.ndarray:
@@ -65,7 +68,7 @@ class FastSelector:
         """
         total = np.zeros(len(seen))
         for name, weight in self.weights.items():
-            total += block(name, seen, texts, self.seed).astype(np.float64) @ weight
+            total += block(name, seen, texts, self.seed, self.standards).astype(np.float64) @ weight
         return total
 
     def chance(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -83,6 +86,8 @@ class FastSelector:
             name: torch.from_numpy(np.ascontiguousarray(w, dtype=np.float64))
             for name, w in self.weights.items()
         }
+        for name, both in self.standards.items():
+            state[_STANDARD + name] = torch.from_numpy(np.stack(both).astype(np.float64))
         atomic_write(folder / WEIGHTS_FILE, save(state))
         told = {
             "format": FORMAT, "measures": list(NAMES), "scale": self.scale, "spread": self.spread,
@@ -110,13 +115,19 @@ def load_fast(folder: Path) -> FastSelector:
         told = json.loads((folder / CONFIG_FILE).read_text())
         if told["format"] != FORMAT or told["measures"] != list(NAMES):
             raise ValueError("it reads other measures than this version takes")
-        weights = {name: w.numpy() for name, w in load_file(folder / WEIGHTS_FILE).items()}
+        held = {name: w.numpy() for name, w in load_file(folder / WEIGHTS_FILE).items()}
+        weights = {name: w for name, w in held.items() if not name.startswith(_STANDARD)}
+        standards = {
+            name.removeprefix(_STANDARD): (w[0], w[1])
+            for name, w in held.items()
+            if name.startswith(_STANDARD)
+        }
         for name, weight in weights.items():
             if name not in BLOCKS or weight.shape != (width_of(name, told["width"]),):
                 raise ValueError(f"block {name} has another shape")
         return FastSelector(
             weights, float(told["scale"]), float(told["spread"]), told["encoder"], told["width"], told["seed"],
-            told["about"],
+            standards, told["about"],
         )  # fmt: skip
     except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +10,9 @@ import numpy as np
 import polars as pl
 
 from moonshelf.creative.fast import FastSelector, sigmoid
-from moonshelf.creative.features import block
+from moonshelf.creative.features import block, standards_of
 from moonshelf.creative.logs import Logged
+from moonshelf.creative.looks import GRID, LAYOUT
 from moonshelf.creative.measures import Seen
 from moonshelf.creative.pairs import PairRules, build_pairs
 from moonshelf.encoder.efficientnet import CHANNELS
@@ -19,22 +20,21 @@ from moonshelf.errors import TooLittleData
 
 TEXT_MIXES: tuple[tuple[str, ...], ...] = (
     ("measures",),
-    ("sentence",),
     ("sentence", "measures"),
     ("sentence", "ngrams", "measures"),
-    ("sentence", "tokens", "waves", "measures"),
-    ("sentence", "tokens", "waves", "ngrams", "measures"),
     ("tokens", "waves", "ngrams", "measures"),
+    ("sentence", "tokens", "waves", "ngrams", "measures"),
+    ("sentence", "tokens", "waves", "ngrams", "measures", "measure_waves"),
 )
 IMAGE_MIXES: tuple[tuple[str, ...], ...] = (
     ("measures",),
-    ("picture",),
     ("picture", "measures"),
-    ("picture", "picture_waves", "measures"),
-    ("picture", "ngrams", "measures"),
-    ("picture", "sentence", "ngrams", "measures"),
+    ("picture", "measures", "sentence", "ngrams"),
+    ("picture", "grid", "layout", "measures", "measure_waves"),
+    ("picture", "grid", "layout", "layout_waves", "measures", "measure_waves"),
+    ("picture", "grid", "layout", "layout_waves", "measures", "measure_waves", "sentence", "ngrams"),
 )
-PENALTIES = (10.0, 30.0, 100.0, 300.0)
+TEXT_PENALTIES, IMAGE_PENALTIES = (30.0, 100.0, 300.0), (1.0, 3.0, 10.0, 30.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +102,7 @@ def fit_fast(
     seen: Seen,
     *,
     mixes: Sequence[Sequence[str]] | None = None,
-    penalties: Sequence[float] = PENALTIES,
+    penalties: Sequence[float] | None = None,
     rules: PairRules | None = None,
     seed: int = 0,
     encoder: str = "",
@@ -113,8 +113,8 @@ def fit_fast(
     Args:
         logged: creatives of train and val (others are not looked at).
         seen: their vectors and measures, row by row as ``logged.frame``.
-        mixes: sets of blocks to choose from; default by whether there are pictures. Inside a set every block weighs the
-            same: it is scaled to a mean squared length of 1 within tests.
+        mixes, penalties: what to choose from; the defaults depend on whether there are pictures. Inside a set of blocks
+            each weighs the same: it is scaled to a mean squared length of 1 within tests.
         rules: which pairs of val the scale is fitted on.
         seed: of the waves.
         refit: fit the chosen once more on train and val together; the scale stays.
@@ -134,9 +134,11 @@ def fit_fast(
         )
     frame = logged.frame
     texts = [t or "" for t in frame["text"].to_list()]
-    if mixes is None:
-        mixes = IMAGE_MIXES if frame["picture"].is_not_null().any() and seen.image.any() else TEXT_MIXES
-    width = seen.image.shape[1] - CHANNELS
+    pictured = bool(seen.image.shape[1])
+    mixes = mixes or (IMAGE_MIXES if pictured else TEXT_MIXES)
+    penalties = penalties or (IMAGE_PENALTIES if pictured else TEXT_PENALTIES)
+    standards = standards_of(seen.take(train), [texts[i] for i in train])
+    width = max(0, seen.image.shape[1] - CHANNELS - LAYOUT - GRID)
     known = frame[train]
     _, group = np.unique(known["group"].to_numpy(), return_inverse=True)
     tau2 = spread_of_effects(group, known["clicks"].to_numpy(), known["impressions"].to_numpy())
@@ -144,7 +146,7 @@ def fit_fast(
     names = sorted({name for mix in mixes for name in mix})
     kernels: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for name in names:
-        part = block(name, seen, texts, seed)
+        part = block(name, seen, texts, seed, standards)
         own, factors = _scaled(part[train], ours, name)
         kernels[name] = own @ own.T, (part[val] * factors) @ own.T
     sigma2 = spread_of_tests(ours)
@@ -153,25 +155,29 @@ def fit_fast(
         inner = np.mean([kernels[name][0] for name in mix], axis=0)
         outer = np.mean([kernels[name][1] for name in mix], axis=0)
         for penalty in penalties:
-            alpha = _solve(inner, ours, penalty, sigma2)
+            alpha = _solve(inner, ours, penalty, sigma2, np.float32)
             tried.append(
                 {"blocks": list(mix), "penalty": penalty, "val_error": _error(outer @ alpha, theirs)}
             )
     best = min(tried, key=lambda t: t["val_error"])
     mix, penalty = tuple(best["blocks"]), float(best["penalty"])
-    weights = _weights(seen, texts, train, ours, mix, penalty, sigma2, seed)
-    model = FastSelector(weights, 1.0, 0.2, encoder, width, seed)
+
+    def blocks(at: np.ndarray) -> Callable[[str], np.ndarray]:
+        return lambda name: block(name, seen.take(at), [texts[i] for i in at], seed, standards)
+
+    weights = _weights(blocks(train), ours, mix, penalty, sigma2)
+    model = FastSelector(weights, 1.0, 0.2, encoder, width, seed, standards)
     scores = model.score(seen.take(val), [texts[i] for i in val])
     spread = _spread(scores, theirs, 1 / (frame[val]["clicks"].to_numpy() + 0.5))
     scale = _scale(logged.part("val"), scores, rules, seed)
     if refit:
         whole = np.concatenate((train, val))
-        weights = _weights(seen, texts, whole, evidence(frame[whole], tau2), mix, penalty, sigma2, seed)
+        weights = _weights(blocks(whole), evidence(frame[whole], tau2), mix, penalty, sigma2)
     about = {
         "blocks": list(mix), "penalty": penalty, "tau": float(np.sqrt(tau2)), "sigma": float(np.sqrt(sigma2)),
         "train": len(train), "val": len(val), "refit": refit, "tried": tried,
     }  # fmt: skip
-    return FastSelector(weights, scale, spread, encoder, width, seed, about)
+    return FastSelector(weights, scale, spread, encoder, width, seed, standards, about)
 
 
 def _scaled(part: np.ndarray, rows: Evidence, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -195,39 +201,31 @@ def _scaled(part: np.ndarray, rows: Evidence, name: str) -> tuple[np.ndarray, np
     return scaled - scaled.mean(0), factor
 
 
-def _solve(kernel: np.ndarray, rows: Evidence, penalty: float, sigma2: float) -> np.ndarray:
+def _solve(
+    kernel: np.ndarray, rows: Evidence, penalty: float, sigma2: float, kind: type[np.floating] = np.float64
+) -> np.ndarray:
     """``alpha`` of ``(K + lambda (diag(1 / weight) + sigma^2 same test)) alpha = level``."""
     from torch import from_numpy, linalg
 
-    matrix = np.array(kernel, dtype=np.float64)
+    matrix = np.array(kernel, dtype=kind)
     matrix[np.diag_indices(len(matrix))] += penalty / rows.weight
     order = np.argsort(rows.group, kind="stable")
     for members in np.split(order, np.flatnonzero(np.diff(rows.group[order])) + 1):
         matrix[np.ix_(members, members)] += penalty * sigma2
     factor = linalg.cholesky(from_numpy(matrix))
-    found: np.ndarray = from_numpy(rows.level)[:, None].cholesky_solve(factor)[:, 0].numpy()
+    found: np.ndarray = from_numpy(rows.level.astype(kind))[:, None].cholesky_solve(factor)[:, 0].numpy()
     return found
 
 
 def _weights(
-    seen: Seen,
-    texts: Sequence[str],
-    at: np.ndarray,
-    rows: Evidence,
-    mix: Sequence[str],
-    penalty: float,
-    sigma2: float,
-    seed: int,
+    part: Callable[[str], np.ndarray], rows: Evidence, mix: Sequence[str], penalty: float, sigma2: float
 ) -> dict[str, np.ndarray]:
-    parts, factors = {}, {}
-    part_seen, part_texts = seen.take(at), [texts[i] for i in at]
-    for name in mix:
-        parts[name], factors[name] = _scaled(block(name, part_seen, part_texts, seed), rows, name)
-    kernel = np.mean([own @ own.T for own in parts.values()], axis=0)
+    scaled = {name: _scaled(part(name), rows, name) for name in mix}
+    kernel = np.mean([own @ own.T for own, _ in scaled.values()], axis=0)
     alpha = _solve(kernel, rows, penalty, sigma2)
     return {
-        name: (own.T.astype(np.float64) @ alpha) * factors[name].astype(np.float64) / len(mix)
-        for name, own in parts.items()
+        name: (own.T.astype(np.float64) @ alpha) * factor.astype(np.float64) / len(mix)
+        for name, (own, factor) in scaled.items()
     }
 
 

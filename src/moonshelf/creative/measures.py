@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 
 from moonshelf.creative import measures_image, measures_text
+from moonshelf.creative.looks import GRID, LAYOUT, grids, layouts
 from moonshelf.encoder.compact import CompactEncoder
 from moonshelf.encoder.core import prepare_photo
 from moonshelf.encoder.efficientnet import CHANNELS
@@ -65,7 +66,8 @@ class Seen:
 
     Attributes:
         text: ``[N, 2 x 512]`` float32: sentence vector (unit) and mean of the token states; 0 without words.
-        image: ``[N, 1280 + width]`` float32: the trunk's features (unit) and the encoder's vector; 0 without picture.
+        image: ``[N, 1280 + width + LAYOUT + GRID]`` float32: the trunk's features (unit), the encoder's vector, the
+            layout and the trunk's grid (``looks``); 0 without picture, no columns where none has one.
         measures: ``[N, len(NAMES)]`` float64 in the order of ``NAMES``.
     """
 
@@ -115,7 +117,8 @@ def see(encoder: CompactEncoder, creatives: Sequence[Brief], *, cache: Path | No
         else np.zeros((len(rows), 2 * TOKEN_WIDTH))
     )
     pictures = [i for i, c in enumerate(creatives) if c.image is not None]
-    image = np.zeros((len(creatives), CHANNELS + encoder.width), dtype=np.float32)
+    columns = CHANNELS + encoder.width + LAYOUT + GRID if pictures else 0
+    image = np.zeros((len(creatives), columns), dtype=np.float32)
     seen = np.zeros((len(creatives), len(measures_image.NAMES)))
     with Progress(len(pictures), "creatives: pictures", "pictures") as bar:
         for start in range(0, len(pictures), BATCH):
@@ -131,7 +134,9 @@ def see(encoder: CompactEncoder, creatives: Sequence[Brief], *, cache: Path | No
             if against and rows[i] >= 0:
                 match[i, at] = float(np.mean(np.stack(against) @ own[rows[i]]))
             if against and creative.image is not None:
-                match[i, 2 + at] = float(np.mean(np.stack(against) @ image[i, CHANNELS:]))
+                match[i, 2 + at] = float(
+                    np.mean(np.stack(against) @ image[i, CHANNELS : CHANNELS + encoder.width])
+                )
     told = np.array([measures_text.measure_text(t) for t in texts]).reshape(
         len(texts), len(measures_text.NAMES)
     )
@@ -189,5 +194,6 @@ def _image_vectors(encoder: CompactEncoder, images: Sequence[Image.Image]) -> np
     size = encoder.image_size
     prepared = [prepare_photo(image, size, core=encoder.config.core) for image in images]
     batch = encoder.collate([Item(None, pixels) for pixels in prepared])
-    first = encoder.collate([Item(None, pixels[:1]) for pixels in prepared])
-    return torch.cat((encoder.trunk_features(first.images), encoder.embed(batch)), dim=1).numpy()
+    whole = encoder.collate([Item(None, pixels[:1]) for pixels in prepared]).images
+    trunk, grid = grids(encoder, whole)
+    return np.concatenate((trunk, encoder.embed(batch).numpy(), layouts(images), grid), axis=1)

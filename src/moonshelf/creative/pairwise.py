@@ -16,6 +16,7 @@ import numpy as np
 from moonshelf.creative.fast import FastSelector, sigmoid
 from moonshelf.creative.features import block
 from moonshelf.creative.logs import Logged
+from moonshelf.creative.looks import GRID, LAYOUT
 from moonshelf.creative.measures import Seen
 from moonshelf.creative.pairs import PairRules, build_pairs
 from moonshelf.encoder.efficientnet import CHANNELS
@@ -60,8 +61,9 @@ def fit_pairwise(
         other, sign = sides["val"]
         tried.append((float(np.logaddexp(0, -sign * (other @ w)).mean()), penalty, w))
     loss, penalty, w = min(tried, key=lambda t: t[0])
+    width = max(0, seen.image.shape[1] - CHANNELS - LAYOUT - GRID)
     about = {"block": of, "penalty": penalty, "val_log_loss": loss, "pairs": len(c)}
-    return FastSelector({of: w}, 1.0, 0.2, encoder, seen.image.shape[1] - CHANNELS, seed, about)
+    return FastSelector({of: w}, 1.0, 0.2, encoder, width, seed, about=about)
 
 
 def _newton(x: np.ndarray, c: np.ndarray, penalty: float) -> np.ndarray:
