@@ -26,6 +26,7 @@ from moonshelf.creative.measures import Seen, briefs, see
 from moonshelf.creative.pairs import PairRules, Pairs, build_pairs, one_line
 from moonshelf.creative.pairwise import fit_pairwise
 from moonshelf.creative.replay import POLICIES, TRAFFIC, Prior, arms, gains, replay, shrunk
+from moonshelf.creative.teacher import teach, teacher_of, truthful
 from moonshelf.encoder import CompactEncoder
 from moonshelf.evaluation import selection
 from moonshelf.evaluation.metrics import bootstrap_interval
@@ -98,6 +99,7 @@ def main() -> int:
         print(f"\n{name}, split {a.split}: {one_line(pairs.report)}")
         report(pairs, models, seen, texts, place)
     speed(models["fast selector"][0], seen, texts)
+    taught(logged, models["measures alone"][0], seen, place)
     if a.replay:
         online(whole, seen, texts, models["fast selector"][0], a.split)
     return 0
@@ -137,6 +139,23 @@ def report(
     assert selection.selection_metrics(every[0])["flip_rate"].value == 0
 
 
+def taught(logged: Logged, model: FastSelector, seen: Seen, place: dict[tuple[str, str], int]) -> None:
+    """What the measured teacher writes of the training pairs."""
+    frame = build_pairs(logged.part("train"), RULES).frame
+    a, b = (
+        np.array([place[g, words_key(t)] for g, t in frame.select("group", f"text_{side}").iter_rows()])
+        for side in "ab"
+    )
+    start = time.perf_counter()
+    traces, why = teach(teacher_of(model), seen.measures[a], seen.measures[b], frame["winner"].to_list())
+    took = time.perf_counter() - start
+    kept = [(t, i, j) for t, i, j in zip(traces, a, b, strict=True) if t is not None]
+    told = np.sum([truthful(t.verdict, seen.measures[i], seen.measures[j]) for t, i, j in kept], axis=0)
+    print(f"\nmeasured teacher, {len(frame):,} training pairs in {took:.1f} s: {why}")
+    print(f"reasons true of their pair {told[0]:,}, false {told[1]}, not to be checked {told[2]}")
+    print(kept[0][0].text)
+
+
 def speed(model: FastSelector, seen: Seen, texts: list[str]) -> None:
     """Time of one verdict once the vectors are there."""
     took = []
@@ -151,7 +170,8 @@ def speed(model: FastSelector, seen: Seen, texts: list[str]) -> None:
 def online(whole: Logged, seen: Seen, texts: list[str], model: FastSelector, split: str) -> None:
     """Clicks by traffic, from logged rates and from shrunk ones."""
     frame = whole.frame
-    train, at = (np.flatnonzero((frame["split"] == s).to_numpy()) for s in ("train", split))
+    several = frame.select(pl.len().over("group") > 1).to_series().to_numpy()
+    train, at = (np.flatnonzero((frame["split"] == s).to_numpy() & several) for s in ("train", split))
     k, n = (frame[c].to_numpy().astype(float) for c in ("clicks", "impressions"))
     group = np.unique(frame["group"].to_numpy(), return_inverse=True)[1]
     tau2 = spread_of_effects(group[train], k[train], n[train])

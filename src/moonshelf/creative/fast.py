@@ -9,9 +9,9 @@ pairs that came out significant: with clicks k of n impressions and ``y = log((k
 ``u`` is what the creatives of a test share (its story, its place, its week); ``sigma -> infinity`` would look inside
 tests alone, but a headline that does well among all tests says something, too. ``tau^2`` is the spread of true effects
 inside a test, so that a test of many clicks does not drown the others. Both come from the log by moments (DerSimonian &
-Laird 1986) before phi explains any of it: upper bounds. Blocks and ``lambda`` are chosen by the error inside val's tests, and the scale
-``s`` is fitted on val's pairs. Our design; the pairwise logistic model on vector differences that it stands beside is
-the case of one block, sigma = infinity, and significant pairs alone.
+Laird 1986) before phi explains any of it: upper bounds. Blocks and ``lambda`` are chosen by the error inside val's
+tests, and the scale ``s`` is fitted on val's pairs. Our design; the pairwise logistic model on vector differences that
+it stands beside (``pairwise``) is the case of one block, sigma = infinity, and significant pairs alone.
 """
 
 from __future__ import annotations
