@@ -25,7 +25,7 @@ from moonshelf.creative.logs import Logged, from_log, pooled, words_key
 from moonshelf.creative.measures import Seen, briefs, see
 from moonshelf.creative.pairs import PairRules, Pairs, build_pairs, one_line
 from moonshelf.creative.pairwise import fit_pairwise
-from moonshelf.creative.replay import POLICIES, TRAFFIC, Prior, arms, gains, replay, shrunk
+from moonshelf.creative.replay import POLICIES, TRAFFIC, Policy, Prior, arms, gains, replay, shrunk
 from moonshelf.creative.teacher import teach, teacher_of, truthful
 from moonshelf.encoder import CompactEncoder
 from moonshelf.evaluation import selection
@@ -184,6 +184,8 @@ def online(whole: Logged, seen: Seen, texts: list[str], model: FastSelector, spl
         "rates drawn from what the log leaves possible": shrunk(group[at], k[at], n[at], tau2, 0),
     }
     print(f"\nreplay, clicks are made: {len(set(group[at]))} tests of {split}, {prior}")
+    against: dict[Policy, tuple[Policy, ...]] = {}
+    against["thompson"], against["ucb"] = ("plain", "flat", "verdict"), ("ucb_plain", "verdict")
     for name, rate in rates.items():
         played = replay(arms(group[at], rate, f[at]), prior, traffic=TRAFFIC)
         print(f"\nby {name}: clicks a test, and gain over the even test")
@@ -192,12 +194,11 @@ def online(whole: Logged, seen: Seen, texts: list[str], model: FastSelector, spl
             for policy, (got, gain) in gains(clicks).items():
                 print(f"   {POLICIES[policy]:<52} {got.value:8.2f}  {100 * gain.value:+6.2f}% "
                       f"[{100 * gain.low:+.2f}, {100 * gain.high:+.2f}]")  # fmt: skip
-            plain = gains(clicks, "plain")["thompson"][1]
-            alone = gains(clicks, "verdict")["thompson"][1]
-            flat = gains(clicks, "flat")["thompson"][1]
-            for other, g in (("no verdict", plain), ("Beta(1, 1)", flat), ("the verdict alone", alone)):
-                ends = f"[{100 * g.low:+.2f}, {100 * g.high:+.2f}]"
-                print(f"   with the verdict less {other:<28} {100 * g.value:+.2f}% {ends}")
+            for one, others in against.items():
+                for other in others:
+                    g = gains(clicks, other)[one][1]
+                    ends = f"{100 * g.value:+.2f}% [{100 * g.low:+.2f}, {100 * g.high:+.2f}]"
+                    print(f"   {POLICIES[one]} less {POLICIES[other]}: {ends}")
 
 
 if __name__ == "__main__":

@@ -127,6 +127,9 @@ def test_a_shop_gives_titles_pictures_and_queries(
     opened = open_shop(shop_with(creatives=creatives), cache=tmp_path / "read")
     logged = from_shop(opened)
     assert set(logged.frame["title"]) == {"red circle 玩具"} and logged.frame["look"].n_unique() == 2
-    assert top_queries(opened)["0"] == ["red circle"]
+    assert (
+        top_queries(opened)["0"] == ["red circle"]
+        and logged.frame["queries"].to_list() == [["red circle"]] * 3
+    )
     with pytest.raises(TooLittleData):
         from_shop(shop)

@@ -122,8 +122,8 @@ def fit_fast(
     Raises:
         TooLittleData: train or val is empty, or val has no pairs for the scale.
 
-    Cost: for N creatives of train a kernel a block (``N^2 D``) and a Cholesky factorisation (``N^3 / 3``) a choice:
-    minutes for 10,000.
+    Cost: for N creatives of train a kernel a block (``N^2 D``) and a Cholesky factorisation (``N^3 / 3``) a choice;
+    about a minute for 5,500 headlines and the default choices on one core.
     """
     split = logged.frame["split"].to_numpy()
     train, val = np.flatnonzero(split == "train"), np.flatnonzero(split == "val")

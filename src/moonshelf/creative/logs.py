@@ -54,6 +54,10 @@ class Logged:
 def from_shop(shop: Shop, *, apart: Apart = "look") -> Logged:
     """The creatives of a shop, with titles and categories of its products; see :func:`from_log`.
 
+    A creative without queries gets the most frequent ones of its product (:func:`top_queries`). Ids of pictures that the
+    shop does not have are gone by then: creatives that differ in such a picture alone look the same, and those that
+    differ in words too cannot be told from pairs of words alone.
+
     Raises:
         TooLittleData: the shop has no creatives.
     """
@@ -62,7 +66,14 @@ def from_shop(shop: Shop, *, apart: Apart = "look") -> Logged:
     groups: dict[str, int] = dict(
         shop.images.table.filter(status="ok").select("image_id", "near_group").iter_rows()
     )
-    return from_log(shop.creatives, products=shop.products, pictures=groups, apart=apart)
+    logged = from_log(shop.creatives, products=shop.products, pictures=groups, apart=apart)
+    asked = top_queries(shop)
+    queries = [
+        own or asked.get(product, [])
+        for own, product in logged.frame.select("queries", "product_id").iter_rows()
+    ]
+    filled = pl.Series("queries", queries, dtype=pl.List(pl.String))
+    return Logged(logged.frame.with_columns(filled), logged.left, logged.how)
 
 
 def from_log(
