@@ -54,9 +54,9 @@ class Logged:
 def from_shop(shop: Shop, *, apart: Apart = "look") -> Logged:
     """The creatives of a shop, with titles and categories of its products; see :func:`from_log`.
 
-    A creative without queries gets the most frequent ones of its product (:func:`top_queries`). Ids of pictures that the
-    shop does not have are gone by then: creatives that differ in such a picture alone look the same, and those that
-    differ in words too cannot be told from pairs of words alone.
+    A creative without queries gets the most frequent ones of its product (:func:`top_queries`). Ids of pictures
+    that the shop does not have are gone by then: creatives that differ in such a picture alone look the same, and those
+    that differ in words too cannot be told from pairs of words alone.
 
     Raises:
         TooLittleData: the shop has no creatives.
