@@ -1,0 +1,147 @@
+"""The measured teacher: given a pair and its winner it writes the protocol's answers, each reason a true sentence.
+
+It needs no network. What a measure is worth comes from the log: ``weights`` of a selector that was fitted on measures
+alone. Its evidence for A is ``e_m = weight_m (a_m - b_m)``, in log click rate. A question is answered by the sum of the
+evidence of its measures: A or B from ``LEAST`` on, else equal; its reason is the measure that speaks loudest for the
+answer, said as a checkable sentence (``facts``). The label is the choice. A trace whose evidence as a whole speaks
+against the label is rejected and counted, as are pairs of which nothing can be said. Our design (Creative4U 2508.12628
+does not say who wrote its reasoning).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from moonshelf.creative.facts import INDEX, PHRASES, Fact, Side, fact, holds, read_fact, write_fact
+from moonshelf.creative.fast import FastSelector
+from moonshelf.creative.measures import NAMES
+from moonshelf.creative.protocol import COMPARED, Answer, Better, Choice, Verdict, YesNo, write_verdict
+from moonshelf.errors import InputError
+
+LEAST = 0.01  # of log click rate: less evidence than this answers "equal"
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A written comparison.
+
+    Attributes:
+        text: the answer in the protocol's format.
+        facts: the reasons as facts, by question.
+        main: the measure that speaks loudest for the winner, said or not.
+        evidence: of all measures for the winner, in log click rate.
+    """
+
+    text: str
+    verdict: Verdict
+    facts: dict[str, Fact]
+    main: str
+    evidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """Why there is no trace of a pair."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """See the module. ``weights``: ``[len(NAMES)]`` log click rate a unit of each measure."""
+
+    weights: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.weights.shape != (len(NAMES),) or not np.isfinite(self.weights).all():
+            raise ValueError(f"weights of shape {self.weights.shape}, not ({len(NAMES)},), or not finite")
+
+    def write(
+        self, a: np.ndarray, b: np.ndarray, winner: Side, *, contradicting: bool = False
+    ) -> Trace | Rejected:
+        """One comparison.
+
+        Args:
+            a, b: measures of the creatives.
+            winner: the label; it is the choice, whatever the evidence.
+            contradicting: keep traces whose evidence speaks for the loser: their reasons stay true, and concede.
+        """
+        evidence = self.weights * (a - b)
+        sign = 1.0 if winner == "A" else -1.0
+        total = float(evidence.sum())
+        answers: dict[str, Answer] = {"identical": YesNo.NO, "similar": YesNo.NO}
+        reasons: dict[str, str] = {}
+        found: dict[str, Fact] = {}
+        for question in COMPARED:
+            answers[question], told = self._answer(question, evidence, a, b)
+            if told is not None:
+                found[question], reasons[question] = told, write_fact(told)
+        answers["choice"] = Choice(winner)
+        if not found:
+            return Rejected("nothing that is measured differs")
+        if sign * total <= 0 and not contradicting:
+            return Rejected("the measures speak for the other one")
+        verdict = Verdict(answers, reasons)
+        main = NAMES[int(np.argmax(sign * evidence))]
+        return Trace(write_verdict(verdict), verdict, found, main, sign * total)
+
+    def _answer(
+        self, question: str, evidence: np.ndarray, a: np.ndarray, b: np.ndarray
+    ) -> tuple[Better, Fact | None]:
+        own = [name for name, phrase in PHRASES.items() if phrase.question == question]
+        total = sum(float(evidence[INDEX[name]]) for name in own)
+        if abs(total) < LEAST:
+            return Better.EQUAL, None
+        side: Side = "A" if total > 0 else "B"
+        loud = sorted(own, key=lambda name: -float(evidence[INDEX[name]]) * (1 if side == "A" else -1))
+        for name in loud:
+            if evidence[INDEX[name]] * (1 if side == "A" else -1) <= 0:
+                break
+            told = fact(name, side, a, b)
+            if told is not None:
+                return Better(side), told
+        return Better.EQUAL, None
+
+
+def teacher_of(selector: FastSelector) -> Teacher:
+    """The teacher whose weights are those of a selector fitted on measures alone.
+
+    Raises:
+        InputError: the selector reads other blocks, too: what they explain would be missing from its measures.
+    """
+    if set(selector.weights) != {"measures"}:
+        raise InputError(
+            "the teacher needs a selector of measures alone", mend='fit it with mixes=[("measures",)]'
+        )
+    return Teacher(selector.weights["measures"])
+
+
+def teach(
+    teacher: Teacher, a: np.ndarray, b: np.ndarray, winners: Iterable[Side], *, contradicting: bool = False
+) -> tuple[list[Trace | None], dict[str, int]]:
+    """Traces of P pairs (``a``, ``b``: ``[P, len(NAMES)]``), None where rejected, and how many were by reason."""
+    out: list[Trace | None] = []
+    why: Counter[str] = Counter()
+    for one, other, winner in zip(a, b, winners, strict=True):
+        trace = teacher.write(one, other, winner, contradicting=contradicting)
+        out.append(trace if isinstance(trace, Trace) else None)
+        why["kept" if isinstance(trace, Trace) else trace.why] += 1
+    return out, dict(why)
+
+
+def truthful(verdict: Verdict, a: np.ndarray, b: np.ndarray) -> tuple[int, int, int]:
+    """Of a verdict's reasons: how many are true of the pair, how many false, how many cannot be checked."""
+    true = false = unread = 0
+    for reason in verdict.reasons.values():
+        told = read_fact(reason)
+        if told is None:
+            unread += 1
+        elif holds(told, a, b):
+            true += 1
+        else:
+            false += 1
+    return true, false, unread
