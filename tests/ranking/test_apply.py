@@ -199,7 +199,14 @@ def test_products_for_a_query_and_a_user(world: World) -> None:
     found = stages.rank(query=query, text="blue mug", user="u1", k=5, pool=40)
     assert [r.rank for r in found] == [1, 2, 3, 4, 5] and len({r.product_id for r in found}) == 5
     assert all(a.click >= b.click for a, b in itertools.pairwise(found))
-    assert sum("blue" in r.title for r in found) >= 3  # user 1 likes blue
+    more = stages.rank(query=query, text="blue mug", user="u1", k=N, pool=N)
+    grades = [r.grade for r in more]
+    middle = sum(g is not None and g >= 1.5 for g in grades)
+    assert all(g is not None and g >= 1.5 for g in grades[:middle]) and 5 < middle < len(more)
+    for part in (more[:middle], more[middle:]):
+        assert all(a.click >= b.click for a, b in itertools.pairwise(part))
+    free = Stages(shelf, ranker).rank(query=query, text="blue mug", user="u1", k=5, pool=40)
+    assert sum("blue" in r.title for r in free) >= 3  # user 1 likes blue
     assert any("matches 'mug'" in r.reason or "matches 'blue'" in r.reason for r in found)
     strict = stages.rank(query=query, text="blue mug", user="u1", k=40, pool=60, least=3.0)
     assert strict and all(r.grade == 3.0 and "blue mug" in r.title for r in strict)

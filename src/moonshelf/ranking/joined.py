@@ -103,8 +103,8 @@ class Stages:
         """The ``k`` products for a query, a user, or both.
 
         Candidates are the ``pool`` products nearest to the query, or without one to the interests of the user's past.
-        With a text and a relevance model, candidates graded below ``least`` are left out; the rest is ordered by the
-        probability of a click.
+        With a text and a relevance model, candidates graded below ``least`` are left out; without ``least`` those that
+        are graded nearer to the worst of them than to the best come last. The probability of a click orders the rest.
 
         Args:
             query: ``[dim]`` vector of the text, the photo or both (``shelf.search.query_vector``).
@@ -161,7 +161,8 @@ class Stages:
                     content = content.asking(query)
         candidates = candidate_rows(history, number, items, after(history), place)
         raw = self.ranker.raw(candidates, placed=False, content=content, asked=text)
-        best = np.argsort(-raw, kind="stable")[:k]  # calibration may tie what the model tells apart
+        # by raw scores: calibration may tie what the model tells apart
+        best = np.lexsort((-raw, _behind(grade if least is None else None, len(raw))))[:k]
         click = self.ranker.calibrated(raw)
         matched = None
         if grade is not None and text is not None and self.grader is not None:
@@ -248,6 +249,17 @@ class Stages:
         row = self.shelf.products.row(int(self._row[item]), named=True)
         leaf = (row["category"] or "").rsplit(" > ", 1)[-1]
         return fit(row["title"] or leaf or row["product_id"], 40)
+
+
+def _behind(grade: np.ndarray | None, n: int) -> np.ndarray:
+    """``[n]`` bool: candidates that answer the query badly beside others that answer it well (our design).
+
+    A click model has seen few queries and knows tastes better than words: without this a liked black bag comes before
+    the red one that was asked for.
+    """
+    if grade is None or not n:
+        return np.zeros(n, dtype=np.bool_)
+    return np.asarray(grade < (grade.min() + grade.max()) / 2)
 
 
 def _alike(shelf: Shelf) -> float:
