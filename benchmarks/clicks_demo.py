@@ -19,7 +19,7 @@ import polars as pl
 import torch
 
 from moonshelf.encoder import CompactEncoder, load_encoder
-from moonshelf.evaluation.clicks import Scored, auc_by_users, auc_difference, gauc
+from moonshelf.evaluation.clicks import Scored, auc_by_users, auc_difference, gauc, gauc_difference
 from moonshelf.evaluation.leakage import head_tail_distance, popularity_leakage
 from moonshelf.ranking.apply import Ranker, train_ranker
 from moonshelf.ranking.apply import open_ranker as opened
@@ -107,13 +107,20 @@ def main() -> int:
             found[title] = np.mean(scores, axis=0)
             if config.mode != "id":
                 told.append(f"{title:<40}{leaks(ranker, shown)}")
-    scored = {name: Scored(s.astype(np.float64), label, rows.user) for name, s in found.items()}
+    scored = {name: Scored(s.astype(np.float64), label, rows.units()) for name, s in found.items()}
     print(f"\n{part}: {len(rows):,} impressions (made), {int(label.sum())} clicks, {a.seeds} seeds")
     print(f"{'':<40}{'AUC':<24}{'true AUC minus it':<26}{'GAUC':<24}{'GAUC, seldom shown half':<24}")
     for name, one in scored.items():
         gap = auc_difference(scored["the true model"], one)
         tail = gauc(one.take(seldom))
         print(f"{name:<40}{auc_by_users(one)!s:<24}{gap.signed():<26}{gauc(one)!s:<24}{tail!s:<24}")
+    for first in ("CUBE, " + a.shelf[0].partition("=")[0], "DIN, ids"):
+        if first in scored:
+            print(f"\n{first!r} minus the line, paired by user")
+            for name, one in scored.items():
+                if name not in (first, "the true model"):
+                    auc, ga = auc_difference(scored[first], one), gauc_difference(scored[first], one)
+                    print(f"{name:<40}AUC {auc.signed():<28}GAUC {ga.signed()}")
     print(f"\n{'last seed':<40}{'R2 of impressions from vectors, shelf -> model':<58}head-tail distance")
     print("\n".join(told))
     return 0
