@@ -100,6 +100,7 @@ def read(folder: Path, val: int) -> World:
         torch.tensor(shown["time"].dt.epoch("us").to_numpy() < val), torch.tensor([who[u] for u in events["user_id"]]),
         torch.cat((visits[:, None], torch.from_numpy(others)), 1),
         torch.cat((torch.ones(len(visits), 1, dtype=torch.bool), torch.from_numpy(there)), 1), len(people),
+        torch.tensor(shown["click_probability"].to_numpy()),
     )  # fmt: skip
     tastes = {
         **{name: torch.tensor(people[name].to_list()).float() for name in ("colour", "brand", "style")},
