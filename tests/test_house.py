@@ -75,3 +75,13 @@ def test_optional_libraries_are_imported_late() -> None:
             assert not {n.split(".")[0] for n in names} & optional, (
                 f"{path} imports an optional library at the top"
             )
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """They are imported by name: with two of one name the whole run stops before its first test."""
+    names = [
+        path.name
+        for path in Path(__file__).parent.rglob("*.py")
+        if path.name not in ("conftest.py", "__init__.py")
+    ]
+    assert sorted(names) == sorted(set(names))
