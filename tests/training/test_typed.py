@@ -175,5 +175,11 @@ def test_a_product_asks_with_what_it_has(
     pairs = Posttrain([shop], encoder, config, 0).pairs
     kinds = {(image is not None, text is not None) for _, image, text in pairs.queries}
     assert kinds == {(True, True), (True, False)} and set(pairs.source) == {"product"}
-    batch = Posttrain([shop], encoder, config, 0).prepare(0)
+    stage = Posttrain([shop], encoder, config, 0)
+    batch = stage.prepare(0)
     assert (~batch.queries.mask.any(1)).sum() == 4  # half of the batch asks with photos alone
+    assert stage.batches.query_view == config.product_view != config.view  # nobody took them by phone
+
+
+def test_queries_of_searches_look_taken_by_phone(shop: Shop, encoder: CompactEncoder) -> None:
+    assert Posttrain([shop], encoder, CONFIG, 0).batches.query_view == CONFIG.view

@@ -68,6 +68,8 @@ class PairBatches:
                 pairs, category=config.category_hard, mined=mined, mined_per_query=config.mined_per_query
             )
         self._categories = pairs.categories.numpy()[pairs.product_of]
+        # products that ask do so with catalogue photos: what makes them look taken by phone would only hide them
+        self.query_view = config.product_view if set(pairs.source) == {"product"} else config.view
         sizes = {config.view_size, config.final_view_size or config.view_size}
         stores = [shop.images for shop in pairs.shops]
         self.augmented: Augmented | None = None
@@ -122,7 +124,7 @@ class PairBatches:
 
         ``asks``: the modality that each shows; "": as it is.
         """
-        view = self.config.view
+        view = self.query_view
         own = part(len(rows))
         asked = [self.pairs.asked(row, kind) for row, kind in zip(rows.tolist(), asks, strict=True)]
         photos = [(i, (shop, image)) for i, (shop, image, _) in enumerate(asked) if image is not None]
