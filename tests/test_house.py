@@ -12,7 +12,7 @@ ORDER = [
     "errors", "progress", "types", "arrays", "workspace", "config", "remote",
     "shop", "augment", "encoder", "training", "shelf", "evaluation",
     "retrieval", "relevance", "ranking", "creative", "studies", "report", "serving",
-    "recipes", "pipeline", "measuring", "applying", "doctor", "commands",
+    "recipes", "pipeline", "measuring", "grading", "applying", "doctor", "commands",
     "cli_augment", "cli_evaluate", "cli_rank", "cli_relevance", "cli",
 ]  # fmt: skip
 FORBIDDEN = {"torchvision", "timm", "open_clip", "lightly", "torchcodec", "pickle5"}

@@ -40,15 +40,12 @@ def relevance_verb(a: argparse.Namespace) -> int:
 
 def evaluate_relevance(a: argparse.Namespace) -> int:
     """Grade the judged pairs of a split; returns the exit code."""
-    import numpy as np
-    import polars as pl
-
-    from moonshelf.evaluation import grades
+    from moonshelf.grading import measure_relevance
     from moonshelf.progress import say
     from moonshelf.relevance.model import open_relevance
-    from moonshelf.relevance.train import grade_pairs, usable_pairs
     from moonshelf.shop.shop import open_shop
-    from moonshelf.workspace import code_version, machine, write_json
+    from moonshelf.types import Interval
+    from moonshelf.workspace import write_json
 
     given = [name for name in _ELSEWHERE if getattr(a, name) is not None]
     if given:
@@ -57,45 +54,19 @@ def evaluate_relevance(a: argparse.Namespace) -> int:
         raise InputError("no model is named", mend="add --model PATH")
     model = open_relevance(a.model, shelf_vectors(a.shelf, a.encoder))
     shop = open_shop(a.shop, fetch=a.fetch)
-    pairs = usable_pairs(shop).filter(pl.col("split") == a.split)
-    if pairs["grade"].n_unique() < 2:
-        what = "there are no judged pairs" if not len(pairs) else "all grades are equal"
-        raise InputError(f"{what} in split {a.split}", where=shop.name, mend="choose another with --split")
     if a.split != "test":
         say(
             f"relevance: pairs of {a.split} are learned from or calibrated on; test tells how good the model is"
         )
-    query = np.unique(pairs["query_text"].to_numpy(), return_inverse=True)[1]
-    rows = grades.Graded(grade_pairs(model, pairs, shop), pairs["grade"].to_numpy(), query)
-    if (rows.score == rows.score[0]).all():
-        raise InputError(
-            f"the model gives all pairs of split {a.split} one grade",
-            where=str(a.model),
-            mend="judge more pairs, and train it again",
-        )
-    seed = a.seed or 0
-    metrics = {
-        "spearman": grades.spearman(rows, seed=seed),
-        "rmse": grades.rmse(rows, seed=seed),
-        "calibration_gap": grades.calibration_gap(rows, seed=seed),
-    }
-    if (rows.grade >= 0).all() and (rows.grade > 0).any():
-        metrics["ndcg@10"] = grades.ndcg_at(rows, 10, seed=seed)
-    value = {
-        "metrics": {name: interval.as_dict() for name, interval in metrics.items()},
-        "protocol": {
-            "split": a.split,
-            "pairs": len(pairs),
-            "intervals_over": "queries",
-            "resamples": grades.DRAWS,
-        },
-        "provenance": {"shop": shop.fingerprint, "seed": seed, "code": code_version(), "machine": machine()},
-    }
+    value = measure_relevance(model, shop, a.split, seed=a.seed or 0, where=str(a.model))
+    protocol = value["protocol"]
     if a.json:
         write_json(Path(a.json), value)
-    print(f"split {a.split}: {len(pairs)} pairs of {query.max() + 1} queries, 95% intervals over queries")
-    for name, interval in metrics.items():
-        print(f"{name:<16} {interval}")
+    print(
+        f"split {a.split}: {protocol['pairs']} pairs of {protocol['queries']} queries, 95% intervals over queries"
+    )
+    for name, interval in value["metrics"].items():
+        print(f"{name:<16} {Interval(**interval)}")
     return 0
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from moonshelf import __version__, applying, measuring, pipeline, workspace
+from moonshelf import __version__, applying, grading, measuring, pipeline, workspace
 from moonshelf.config import as_dict, config_hash, override
 from moonshelf.encoder import CompactEncoder, load_encoder, save_encoder
 from moonshelf.errors import InputError, TooLittleData
@@ -155,6 +155,15 @@ def run(
         results |= {f"{kind} search, {name}": result for kind, result in found.items()}
     pipeline.stopwatch(timings, "evaluate", begun)
 
+    if config.ranking.relevance and shop.relevance is not None:
+        begun = time.monotonic()
+        try:
+            results["relevance"] = grading.relevance_stage(shop, work, config.seed)
+        except InputError as error:
+            say(f"relevance: left out: {error}")
+        else:
+            pipeline.stopwatch(timings, "relevance", begun)
+
     if config.ranking.run and applying.can_rank(shop):
         begun = time.monotonic()
         try:
@@ -183,9 +192,11 @@ def run(
     page = write_report(work, shop, config=settings, timings=timings, out=out, steps=tuple(folders))
     pipeline.stopwatch(timings, "report", begun)
     workspace.write_json(work / "timings.json", timings)
-    clicks = results.pop("click model", None)
+    clicks, relevant = results.pop("click model", None), results.pop("relevance", None)
     lines = [f"{name:<32} recall@1 {measuring.shown(result)}" for name, result in results.items()]
     lines += measuring.beside(results)
+    if relevant is not None:
+        lines.append(grading.line(relevant))
     if clicks is not None:
         lines += applying.lines(clicks)
     total = duration(sum(timings.values()))

@@ -17,7 +17,7 @@ from workfolder import SCRIPT, SETTINGS, TIMINGS, write_evaluations, write_messy
 from moonshelf.report.page import write_report
 from moonshelf.shop.shop import Shop, open_shop
 
-SECTIONS = ("data", "rejects", "training", "recall", "searches", "matches", "ranking", "run")
+SECTIONS = ("data", "rejects", "training", "recall", "searches", "matches", "relevance", "ranking", "run")
 CHROMIUM = "/usr/bin/chromium" if Path("/usr/bin/chromium").exists() else shutil.which("chromium")
 
 

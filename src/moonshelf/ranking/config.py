@@ -24,7 +24,7 @@ class RankConfig:
         test_negatives: drawn for each positive of test, by the popularity of its time.
         cut: first moment of test, such as 2020-07-01 (UTC); empty: the last tenth of the rows in time.
         calibrate: on val, after training.
-        run: whether ``moonshelf run`` has this stage.
+        run: whether ``moonshelf run`` has this stage. relevance: whether it trains a relevance model from judged pairs.
         model, train: see there.
     """
 
@@ -36,6 +36,7 @@ class RankConfig:
     cut: str = ""
     calibrate: Literal["isotonic", "platt", "none"] = "platt"
     run: bool = True
+    relevance: bool = True
     # chosen on val of the demo shop, where 3,400 clicks are learned from: larger towers learn them by heart
     model: ClickConfig = field(
         default_factory=lambda: ClickConfig(hidden=(64, 32), dropout=0.3, position="examination")

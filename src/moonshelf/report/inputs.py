@@ -48,6 +48,7 @@ class Findings:
         made: whether the shop was generated (the demo shop), not real.
         matches: which heatmaps were drawn, and the deletion test (``report.matches``); empty when there are none.
         ranking: the click model's evaluation; empty when there is none.
+        relevance: the relevance model's, likewise.
         notes: what could not be read or does not fit together, one sentence each.
     """
 
@@ -63,6 +64,7 @@ class Findings:
     made: bool
     matches: dict[str, Any] = field(default_factory=dict)
     ranking: dict[str, Any] = field(default_factory=dict)
+    relevance: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -116,7 +118,8 @@ def gather(
         shelf=shelf,
         made=is_made(shop),
         matches=_matches(work, shop, notes),
-        ranking=_ranking(work, shop, notes),
+        ranking=_measured(work, shop, notes, "ranking", "click"),
+        relevance=_measured(work, shop, notes, "relevance", "relevance"),
         notes=notes,
     )
 
@@ -129,11 +132,12 @@ def _matches(work: Path, shop: Shop, notes: list[str]) -> dict[str, Any]:
     return found
 
 
-def _ranking(work: Path, shop: Shop, notes: list[str]) -> dict[str, Any]:
-    found = _object(work / "evaluation" / "ranking.json", work, notes)
+def _measured(work: Path, shop: Shop, notes: list[str], name: str, what: str) -> dict[str, Any]:
+    """A model's evaluation, if it is of this shop."""
+    found = _object(work / "evaluation" / f"{name}.json", work, notes)
     if found and found.get("shop") != shop.fingerprint:
         notes.append(
-            "the click model was measured on other data than this shop and is not shown: run it again."
+            f"the {what} model was measured on other data than this shop and is not shown: run it again."
         )
         return {}
     return found

@@ -16,6 +16,7 @@ from moonshelf.report.about_matches import matches_section
 from moonshelf.report.about_ranking import ranking_section
 from moonshelf.report.about_recall import headline, recall_section
 from moonshelf.report.about_rejects import rejects_section
+from moonshelf.report.about_relevance import relevance_section
 from moonshelf.report.about_run import run_section
 from moonshelf.report.about_searches import searches_section
 from moonshelf.report.about_training import training_section
@@ -32,6 +33,7 @@ _LINKS = (
     ("recall", "Recall"),
     ("searches", "Searches"),
     ("matches", "Heatmaps"),
+    ("relevance", "Relevance"),
     ("ranking", "Ranking"),
     ("run", "Run"),
 )
@@ -94,6 +96,7 @@ def render(found: Findings) -> str:
         recall_section(found),
         searches_section(found),
         matches_section(found),
+        relevance_section(found),
         ranking_section(found),
         run_section(found),
     )
