@@ -15,6 +15,7 @@ from typing import Any
 
 from moonshelf import __version__
 from moonshelf.cli_augment import augment_options, augment_verb
+from moonshelf.cli_creative import creative_options
 from moonshelf.cli_evaluate import WHAT, evaluate, evaluate_options
 from moonshelf.cli_rank import rank_options, rank_words
 from moonshelf.cli_relevance import evaluate_relevance, relevance_options, relevance_verb
@@ -22,7 +23,6 @@ from moonshelf.errors import InputError
 from moonshelf.workspace import full_disk
 
 NOT_BUILT = {
-    "creative": "choose between creatives and say why",
     "study": "exchange rate and scaling studies",
     "export": "ONNX and sentence-transformers export",
     "serve": "HTTP API and web page",
@@ -308,6 +308,7 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate_options(p)
 
     rank_options(verbs)
+    creative_options(verbs)
 
     p = _verb(
         verbs,

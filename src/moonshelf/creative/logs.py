@@ -13,6 +13,7 @@ from typing import Literal
 import polars as pl
 
 from moonshelf.errors import InputError, TooLittleData
+from moonshelf.shop.schema import SHOWN_IMAGE
 from moonshelf.shop.shop import Shop
 from moonshelf.shop.splits import hash_split, plain_text
 from moonshelf.types import SPLITS
@@ -54,9 +55,8 @@ class Logged:
 def from_shop(shop: Shop, *, apart: Apart = "look") -> Logged:
     """The creatives of a shop, with titles and categories of its products; see :func:`from_log`.
 
-    A creative without queries gets the most frequent ones of its product (:func:`top_queries`). Ids of pictures
-    that the shop does not have are gone by then: creatives that differ in such a picture alone look the same, and those
-    that differ in words too cannot be told from pairs of words alone.
+    A creative without queries gets the most frequent ones of its product (:func:`top_queries`). Pictures that the
+    shop does not have count by their ids, so that pairs of words beside one picture are found.
 
     Raises:
         TooLittleData: the shop has no creatives.
@@ -176,9 +176,10 @@ def _filled(log: pl.DataFrame, products: pl.DataFrame | None, pictures: Mapping[
         frame = frame.join(named, on="product_id", how="left", maintain_order="left")
     else:
         frame = frame.with_columns(pl.lit("").alias("title"), pl.lit("").alias("category"))
+    shown = pl.coalesce("image_id", SHOWN_IMAGE) if SHOWN_IMAGE in frame.columns else pl.col("image_id")
     near = [
         None if i is None else f"g{pictures[i]}" if i in pictures else f"i{i}"
-        for i in frame["image_id"].to_list()
+        for i in frame.select(shown).to_series().to_list()
     ]
     return frame.with_columns(
         pl.col("title", "category").fill_null(""),

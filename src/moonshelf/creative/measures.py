@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,12 +121,13 @@ def see(encoder: CompactEncoder, creatives: Sequence[Brief], *, cache: Path | No
     columns = CHANNELS + encoder.width + LAYOUT + GRID if pictures else 0
     image = np.zeros((len(creatives), columns), dtype=np.float32)
     seen = np.zeros((len(creatives), len(measures_image.NAMES)))
-    with Progress(len(pictures), "creatives: pictures", "pictures") as bar:
+    with Progress(len(pictures), "creatives: pictures", "pictures") if pictures else nullcontext() as bar:
         for start in range(0, len(pictures), BATCH):
             part = pictures[start : start + BATCH]
             loaded = [_call(creatives[i].image) for i in part]
             image[part], seen[part] = _image_vectors(encoder, loaded), measures_image.measure_images(loaded)
-            bar.advance(len(part))
+            if bar is not None:
+                bar.advance(len(part))
     match = np.zeros((len(creatives), len(MATCHES)))
     for i, creative in enumerate(creatives):
         title = [own[place[creative.title]]] if creative.title.strip() else []

@@ -19,7 +19,7 @@ from moonshelf.shop.fetch import Reach, fetch_photos, is_address
 from moonshelf.shop.identity import READER_VERSION, data_digest
 from moonshelf.shop.raw import SUFFIXES, find_table
 from moonshelf.shop.references import known_products, usable_image, usable_images
-from moonshelf.shop.schema import ROW, SCHEMAS
+from moonshelf.shop.schema import ROW, SCHEMAS, SHOWN_IMAGE
 from moonshelf.shop.splits import assign_splits, count_leaks, drop_leaks, plain_text, query_keys
 from moonshelf.shop.stream import count_rows, image_files, image_rows
 from moonshelf.shop.tables import REJECTS, TableRead, empty_rejects, read_table, reject_rows
@@ -194,6 +194,8 @@ def _join(reading: Reading) -> None:
             "searches", usable_image("searches", frames["searches"], index, "query_image_id", "query_text")
         )
     if "creatives" in frames:
+        # which picture stood beside a text tells pairs of texts alone, even where its bytes are not here
+        frames["creatives"] = frames["creatives"].with_columns(pl.col("image_id").alias(SHOWN_IMAGE))
         reading.clean("creatives", usable_image("creatives", frames["creatives"], index, "image_id", "text"))
 
 

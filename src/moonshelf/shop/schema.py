@@ -14,6 +14,9 @@ Kind = Literal["id", "text", "category", "float", "int", "flag", "time", "list",
 TIME = pl.Datetime("us", "UTC")
 """The one type of time inside moonshelf: microseconds, UTC."""
 
+SHOWN_IMAGE = "shown_image_id"
+"""Column of read creatives: the picture that a row names, whether or not the shop has its bytes."""
+
 ROW = "__row"
 """Column that carries the 1-based data row of the source file through the reading; never written."""
 

@@ -45,6 +45,7 @@ class ClickConfig:
         unknown: share of a batch's ids of products, queries and users that are shown as unknown in training, so that
             the unknown is learned.
         longest: entries of a past.
+        taste: beside the interest, what a past says in plain numbers (``models.taste``).
         cube: of the interest ``cube``.
         adapter: hidden units of a residual network on all content vectors, learned with the model; 0: vectors are taken
             as they are.
@@ -63,6 +64,7 @@ class ClickConfig:
     dropout: float = 0.0
     unknown: float = 0.05
     longest: int = 50
+    taste: bool = True
     cube: CubeConfig = field(default_factory=CubeConfig)
     adapter: int = 0
     debias: int = 0
@@ -120,7 +122,7 @@ class ClickModel(nn.Module):
             inputs += self.interest.width if self.interest is not None else 0
             self.taste: Taste | None = None
             self.wide: nn.Linear | None = None
-            if self.interest is not None and (sizes.item or config.mode != "id"):
+            if config.taste and self.interest is not None and (sizes.item or config.mode != "id"):
                 self.taste = Taste(sizes.item, sizes.dim if config.mode != "id" else 0, sizes.group)
                 self.wide = nn.Linear(self.taste.width, len(config.labels), bias=False)
                 nn.init.zeros_(self.wide.weight)

@@ -1,0 +1,157 @@
+"""The verb ``creative``: train a selector of creatives, measure it, ask it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from moonshelf.errors import InputError
+
+PARTS = ("train", "evaluate", "select")
+
+
+def creative_options(verbs: Any) -> None:
+    """Add the verb with its three forms."""
+    parser = verbs.add_parser(
+        "creative",
+        help="choose between creatives and say why",
+        description="Choose between advertising creatives and say why.",
+        epilog="example: moonshelf creative select --model work a.jpg b.jpg",
+    )
+    forms = parser.add_subparsers(dest="what", required=True, metavar="FORM")
+    p = forms.add_parser(
+        "train",
+        help="learn from a shop's table creatives",
+        epilog="example: moonshelf creative train my-shop --work work",
+    )
+    p.add_argument("shop", metavar="SHOP")
+    p.add_argument("--work", required=True, metavar="DIR", help="the selector goes to DIR/creative")
+    p.add_argument(
+        "--by", choices=("z", "gap", "both"), default="z",
+        help="which pairs have a winner: significant ones, those with a wide gap, or both (default: %(default)s)",
+    )  # fmt: skip
+    p.add_argument(
+        "--z", type=float, default=1.96, help="two-proportion z of a winner (default: %(default)s)"
+    )
+    p.add_argument(
+        "--gap",
+        type=float,
+        default=0.6,
+        help="relative gap of click rates of a winner (default: %(default)s)",
+    )
+    p.add_argument(
+        "--impressions", type=int, default=0, help="least impressions of each creative (default: %(default)s)"
+    )
+    p.add_argument("--encoder", metavar="PATH", help="default: the work folder's, or compact")
+    p = forms.add_parser(
+        "evaluate",
+        help="accuracy on the pairs of a split, asked in both orders",
+        epilog="example: moonshelf creative evaluate my-shop --model work --json out.json",
+    )
+    p.add_argument("shop", metavar="SHOP")
+    p.add_argument("--model", required=True, metavar="PATH", help="work folder or its folder creative")
+    p.add_argument("--split", choices=("train", "val", "test"), default="test")
+    p.add_argument("--encoder", metavar="PATH")
+    p.add_argument("--json", metavar="FILE")
+    p = forms.add_parser(
+        "select",
+        help="the best of two or more creatives, and why",
+        epilog="example: moonshelf creative select --model work --title 'red mug' --query 'gift for her' a.jpg b.jpg",
+    )
+    p.add_argument(
+        "creatives", nargs="+", metavar="CREATIVE", help="files of pictures, or texts, as it was trained on"
+    )
+    p.add_argument("--model", required=True, metavar="PATH")
+    p.add_argument("--title", default="", metavar="T", help="of the product")
+    p.add_argument("--query", action="append", default=[], metavar="Q", help="what its buyers search for")
+    p.add_argument(
+        "--other-query", action="append", default=[], metavar="Q",
+        help="choose for people who search for this instead, too",
+    )  # fmt: skip
+    p.add_argument(
+        "--close",
+        type=float,
+        default=None,
+        metavar="P",
+        help="no verdict below this probability (default: 0.55)",
+    )
+    p.add_argument(
+        "--sheet", metavar="OUT.html", help="draw the creatives with the verdict of every question"
+    )
+    p.add_argument("--encoder", metavar="PATH")
+    p.add_argument("--json", metavar="FILE")
+    for form in forms.choices.values():
+        form.add_argument("--seed", type=int, default=None, help="seed of everything random (default: 0)")
+    parser.set_defaults(call=creative_verb)
+
+
+def creative_verb(a: argparse.Namespace) -> int:
+    """Do one of the three; returns the exit code."""
+    return {"train": _train, "evaluate": _evaluate, "select": _select}[a.what](a)
+
+
+def _train(a: argparse.Namespace) -> int:
+    from moonshelf import choosing
+    from moonshelf.creative.pairs import PairRules
+    from moonshelf.shop.shop import open_shop
+
+    for name, low in (("z", 0.0), ("gap", 0.0), ("impressions", 0)):
+        if not getattr(a, name) >= low:
+            raise InputError(f"--{name} is {getattr(a, name)}", mend=f"give {low} or more")
+    work = Path(a.work)
+    rules = PairRules(by=a.by, z=a.z, gap=a.gap, impressions=a.impressions)
+    shop = open_shop(a.shop, cache=work / "shop", require_products=False)
+    encoder = choosing.encoder_for(work, a.encoder)
+    folder = choosing.train_creative(shop, work, encoder, rules, seed=a.seed or 0)
+    print(f"creative selector  {folder}")
+    return 0
+
+
+def _evaluate(a: argparse.Namespace) -> int:
+    from moonshelf import choosing
+    from moonshelf.creative.chooser import load_chooser
+    from moonshelf.shop.shop import open_shop
+    from moonshelf.workspace import write_json
+
+    encoder = choosing.encoder_for(a.model, a.encoder, load_chooser(a.model))
+    shop = open_shop(a.shop, require_products=False)
+    result = choosing.evaluate_creative(shop, a.model, encoder, split=a.split, seed=a.seed or 0)
+    if a.json:
+        write_json(Path(a.json), result.to_json())
+    print(result)
+    return 0
+
+
+def _select(a: argparse.Namespace) -> int:
+    from moonshelf import choosing
+    from moonshelf.creative.choose import for_others, read_creatives, select
+    from moonshelf.creative.chooser import load_chooser
+    from moonshelf.creative.tournament import CLOSE
+    from moonshelf.workspace import write_json
+
+    close = CLOSE if a.close is None else a.close
+    if not 0.5 <= close <= 1:
+        raise InputError(f"--close is {close}", mend="give a probability from 0.5 to 1")
+    chooser = load_chooser(a.model)
+    creatives = read_creatives(a.creatives, chooser, a.title, a.query)
+    encoder = choosing.encoder_for(a.model, a.encoder, chooser)
+    found = select(chooser, encoder, creatives, a.creatives, close=close)
+    other = (
+        for_others(chooser, encoder, creatives, a.creatives, a.other_query, close=close)
+        if a.other_query
+        else None
+    )
+    if a.json:
+        told = found.to_json() | ({"other": other.to_json()} if other is not None else {})
+        write_json(Path(a.json), told)
+    if a.sheet:
+        from moonshelf.report.verdicts import write_verdicts
+
+        write_verdicts(found, creatives, chooser.kind, Path(a.sheet), other=other)
+    print(found)
+    if other is not None:
+        print(other)
+    if a.sheet:
+        print(f"sheet  {a.sheet}")
+    return 0

@@ -1,0 +1,216 @@
+"""The best of N creatives, with its probability, the written comparison, and what other searches would change.
+
+``f`` of the fast selector orders them; the verdict is withheld where the best beats the next with less than ``close``.
+The comparison of the best with each other one is the measured teacher's: its sentences are true of the pair, whatever
+the selector read in vectors, and where they speak for the other one that is said. Our design.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moonshelf.creative.chooser import Chooser
+from moonshelf.creative.measures import Brief, Seen, see
+from moonshelf.creative.protocol import COMPARED, QUESTIONS, Better
+from moonshelf.creative.teacher import Trace
+from moonshelf.creative.tournament import CLOSE, Standing, from_scores
+from moonshelf.encoder import CompactEncoder
+from moonshelf.errors import InputError
+from moonshelf.shop.decode import read_image
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The best beside another one.
+
+    Attributes:
+        other: its number.
+        chance: that the best beats it.
+        answers: of the protocol's questions 3 to 9, ``A`` is the best one, ``B`` the other; empty where nothing that
+            is measured differs.
+        reasons: true sentences for some of them.
+        agrees: whether what is measured speaks for the best.
+    """
+
+    other: int
+    chance: float
+    answers: dict[str, Better]
+    reasons: dict[str, str]
+    agrees: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The outcome.
+
+    Attributes:
+        names: of the creatives, as given.
+        standing: who is how strong; ``verdict`` None where it is too close.
+        compared: the best with each other one, best first.
+        title, queries: what they were judged for.
+        shares: ``[N, measures]``: what each measure adds to a creative's log click rate.
+    """
+
+    names: tuple[str, ...]
+    standing: Standing
+    compared: tuple[Compared, ...]
+    title: str
+    queries: tuple[str, ...]
+    shares: np.ndarray
+
+    @property
+    def best(self) -> int:
+        """Number of the strongest one, close or not."""
+        return int(self.standing.order[0])
+
+    def to_json(self) -> dict[str, Any]:
+        """One object for ``--json``."""
+        s = self.standing
+        return {
+            "title": self.title,
+            "queries": list(self.queries),
+            "verdict": None if s.verdict is None else self.names[s.verdict],
+            "over_next": s.over_next,
+            "creatives": [
+                {"creative": self.names[i], "place": at + 1, "probability_best": float(s.best[i])}
+                for at, i in enumerate(s.order.tolist())
+            ],
+            "compared": [
+                {
+                    "with": self.names[c.other], "chance": c.chance, "reasons": c.reasons,
+                    "answers": {key: answer.value for key, answer in c.answers.items()}, "measures_agree": c.agrees,
+                }
+                for c in self.compared
+            ],
+        }  # fmt: skip
+
+    def __str__(self) -> str:
+        s, best = self.standing, self.names[self.best]
+        asked = f" for searches {', '.join(repr(q) for q in self.queries)}" if self.queries else ""
+        if s.verdict is None:
+            lines = [f"too close to call{asked}: {best} is ahead of the next with {s.over_next:.0%}"]
+        else:
+            lines = [f"{best}{asked}, ahead of the next with {s.over_next:.0%}"]
+        for at, i in enumerate(s.order.tolist()):
+            lines.append(f"{at + 1:>3}  {s.best[i]:>5.0%}  {self.names[i]}")
+        for c in self.compared[:1]:
+            lines.append(f"why A, {best}, rather than B, {self.names[c.other]}:")
+            lines += [f"  {key}: {c.answers[key].value} - {reason}" for key, reason in c.reasons.items()]
+            if not c.reasons:
+                lines.append("  nothing that is measured differs; the selector goes by vectors")
+            elif not c.agrees:
+                lines.append("  what is measured speaks for B; the selector goes by vectors")
+        return "\n".join(lines)
+
+
+def read_creatives(given: Sequence[str], chooser: Chooser, title: str, queries: Sequence[str]) -> list[Brief]:
+    """Creatives of a command line: files of pictures, or texts, as the selector's kind is.
+
+    Raises:
+        InputError: fewer than two, the same one twice, a file that is no picture, or the other kind.
+    """
+    if len(given) < 2:
+        raise InputError("one creative is no choice", mend="give two or more")
+    again = next((g for i, g in enumerate(given) if g in given[:i]), None)
+    if again is not None:
+        raise InputError("a creative is given twice", where=again, mend="give each once")
+    found: list[Brief] = []
+    for one in given:
+        named = Path(one).suffix.lower() in SUFFIXES
+        if chooser.kind == "text":
+            if named and Path(one).is_file():
+                raise InputError(
+                    "the selector was trained on texts, and this is a picture", where=one, mend="give texts"
+                )
+            if not one.strip():
+                raise InputError("an empty text is no creative", mend="leave it out")
+            found.append(Brief(one, None, title, tuple(queries)))
+            continue
+        if not named and not Path(one).is_file():
+            raise InputError(
+                "the selector was trained on pictures, and this is no file of a picture",
+                where=one,
+                mend=f"give files ending in {', '.join(SUFFIXES[:4])}",
+            )
+        picture = read_image(one)
+        found.append(Brief(None, lambda picture=picture: picture, title, tuple(queries)))  # type: ignore[misc]
+    return found
+
+
+def select(
+    chooser: Chooser,
+    encoder: CompactEncoder,
+    creatives: Sequence[Brief],
+    names: Sequence[str],
+    *,
+    close: float = CLOSE,
+    seen: Seen | None = None,
+) -> Selection:
+    """Choose.
+
+    Args:
+        creatives: two or more, for one title and the same queries.
+        names: of them, for the answer.
+        close: see :func:`from_scores`.
+        seen: of the creatives, if they were seen before.
+
+    Raises:
+        InputError: another encoder than the one that the selector was trained with.
+
+    Cost: that of :func:`see`; the choice itself is under a millisecond a creative.
+    """
+    check_encoder(chooser, encoder)
+    seen = see(encoder, creatives) if seen is None else seen
+    f = chooser.fast.score(seen, [c.text or "" for c in creatives])
+    standing = from_scores(f, chooser.fast.scale, close=close)
+    best, teacher = int(standing.order[0]), chooser.teacher
+    compared = []
+    for other in standing.order[1:].tolist():
+        chance = float(chooser.fast.chance(f[best : best + 1], f[other : other + 1])[0])
+        a, b = seen.measures[best], seen.measures[other]
+        trace = teacher.write(a, b, "A", contradicting=True)
+        if isinstance(trace, Trace):
+            answers = {key: Better(trace.verdict.answers[key].value) for key in COMPARED}
+            compared.append(Compared(other, chance, answers, dict(trace.verdict.reasons), trace.evidence > 0))
+        else:
+            compared.append(Compared(other, chance, {}, {}, False))
+    first = creatives[0]
+    return Selection(
+        tuple(names), standing, tuple(compared), first.title, first.queries, chooser.measures.shares(seen)
+    )
+
+
+def for_others(
+    chooser: Chooser, encoder: CompactEncoder, creatives: Sequence[Brief], names: Sequence[str],
+    queries: Sequence[str], *, close: float = CLOSE,
+) -> Selection:  # fmt: skip
+    """The same creatives for people who search for something else: personal interest (Creative4U 2508.12628)."""
+    return select(
+        chooser, encoder, [replace(c, queries=tuple(queries)) for c in creatives], names, close=close
+    )
+
+
+def check_encoder(chooser: Chooser, encoder: CompactEncoder) -> None:
+    """Refuse vectors of another encoder.
+
+    Raises:
+        InputError: with both versions.
+    """
+    if encoder.version != chooser.encoder:
+        raise InputError(
+            f"the selector reads vectors of encoder {chooser.encoder}, this one is {encoder.version}",
+            mend="name that encoder with --encoder, or train the selector again",
+        )
+
+
+def asked(key: str, kind: str) -> str:
+    """The wording of a question by its key."""
+    question = next(q for q in QUESTIONS if q.key == key)
+    return question.image if kind == "image" else question.text
