@@ -80,7 +80,7 @@ def test_done_already(work: Path, texts_shop: Path, capsys: pytest.CaptureFixtur
     before = (work / "creative" / "manifest.json").read_bytes()
     assert main(["creative", "train", str(texts_shop), "--work", str(work)]) == 0
     assert (work / "creative" / "manifest.json").read_bytes() == before
-    assert main(["creative", "train", str(texts_shop), "--work", str(work), "--z", "2.5"]) == 0
+    assert main(["creative", "train", str(texts_shop), "--work", str(work), "--set", "rules.z=2.5"]) == 0
     assert (work / "creative" / "manifest.json").read_bytes() != before
     assert main(["creative", "train", str(texts_shop), "--work", str(work)]) == 0
 
@@ -191,9 +191,13 @@ def _trained(place: Path) -> Path:
         (["creative", "select", "--model", "{none}", "one", "two"], "there is no selector of creatives"),
         (["creative", "select", "--model", "{work}", "--close", "0.2", "one", "two"], "--close"),
         (["creative", "train", "{empty}", "--work", "{none}"], "no creatives"),
-        (["creative", "train", "{shop}", "--work", "{none}", "--z", "-1"], "--z"),
-        (["creative", "train", "{shop}", "--work", "{none}", "--z", "900"], "none of"),
+        (["creative", "train", "{shop}", "--work", "{none}", "--set", "rules.z=-1"], "rules.z"),
+        (["creative", "train", "{shop}", "--work", "{none}", "--set", "rules.z=900"], "none of"),
         (["creative", "evaluate", "{shop}", "--model", "{work}", "--encoder", "{none}"], "no encoder"),
+        (["creative", "train", "{shop}", "--work", "{none}", "--backbone", "big"], "no backbone"),
+        (["creative", "train", "{shop}", "--work", "{none}", "--set", "grpo.group=2"], "grpo.group"),
+        (["creative", "train", "{shop}", "--work", "{none}", "--set", "sft.rate=0"], "sft.rate"),
+        (["creative", "train", "{shop}", "--work", "{none}", "--set", "sft.what=0"], "unknown setting"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from moonshelf.evaluation import selection
 from moonshelf.evaluation.selection import Judged
 from moonshelf.pipeline import device
 from moonshelf.progress import duration, say
+from moonshelf.reasoning import has_reasoner, judge_by_words, some_pairs
 from moonshelf.shop.shop import Shop
 from moonshelf.types import Interval
 from moonshelf.workspace import atomic_folder, code_version, digest, machine, read_manifest, write_manifest
@@ -74,6 +75,7 @@ class CreativeResult:
         split: that they are of.
         seed: of the intervals.
         provenance: on what, with what.
+        written: of a reasoner, by its name: how well formed and how true its answers are, and what they cost.
     """
 
     systems: dict[str, Judged]
@@ -82,6 +84,7 @@ class CreativeResult:
     split: str
     seed: int
     provenance: dict[str, Any]
+    written: dict[str, Any] = field(default_factory=dict)
 
     @property
     def ours(self) -> str:
@@ -117,6 +120,7 @@ class CreativeResult:
                 "split": self.split, "kind": self.kind, "pairs": len(self.pairs), "tests": frame["group"].n_unique(),
                 "intervals_over": "tests", "rules": dataclasses.asdict(self.pairs.rules), "left_out": self.pairs.report,
             },
+            "written": self.written,
             "provenance": self.provenance,
         }  # fmt: skip
 
@@ -129,13 +133,25 @@ class CreativeResult:
         gaps = selection.gap_buckets(self.pairs.frame["gap"].to_numpy())
         for gap, found in selection.by_bucket(self.systems[self.ours], gaps, seed=self.seed).items():
             lines.append(f"gap {gap:<14} {found}  n = {found.n}")
+        for name, told in self.written.items():
+            lines.append(
+                f"{name}: {told['read']:.1%} of {told['answers']:,} answers keep the format, "
+                f"{told['reasons_true']:.1%} of their reasons are true, {told['tokens']:.0f} tokens and "
+                f"{told['seconds']:.2f} s an answer"
+            )
         return "\n".join(lines)
 
 
 def evaluate_creative(
-    shop: Shop, path: str | Path, encoder: CompactEncoder, *, split: str = "test", seed: int = 0
-) -> CreativeResult:
+    shop: Shop, path: str | Path, encoder: CompactEncoder, *, split: str = "test", seed: int = 0, words: bool = True,
+    zero_shot: bool = False, limit: int = 0,
+) -> CreativeResult:  # fmt: skip
     """Ask a selector about the pairs of a split, in both orders, beside its baselines.
+
+    Args:
+        words: ask its reasoner, if there is one; what it says is reported then.
+        zero_shot: and its backbone as it came.
+        limit: at most so many pairs, drawn by lot; 0: all.
 
     Raises:
         InputError, TooLittleData: no selector, another encoder or kind, or no pairs in the split.
@@ -143,8 +159,11 @@ def evaluate_creative(
     chooser = load_chooser(path)
     check_encoder(chooser, encoder)
     material = gather(shop, encoder)
-    pairs = split_pairs(material, chooser, split, seed)
-    systems = judged(chooser, material, pairs)
+    pairs = some_pairs(split_pairs(material, chooser, split, seed), limit, seed)
+    systems, written = judged(chooser, material, pairs), dict[str, Any]()
+    if words and has_reasoner(path):
+        by_words, written = judge_by_words(path, chooser, material, pairs, shop, zero_shot=zero_shot)
+        systems |= by_words
     trained = (read_manifest(find_chooser(path)) or {}).get("inputs", {}).get("shop")
     if trained == shop.fingerprint and split != "test":
         say(f"creative: {split} was learned from or chosen on; test tells how good the selector is")
@@ -152,7 +171,7 @@ def evaluate_creative(
         "shop": shop.fingerprint, "trained_on": trained, "encoder": encoder.version, "seed": seed,
         "code": code_version(), "machine": machine(),
     }  # fmt: skip
-    return CreativeResult(systems, pairs, material.kind, split, seed, provenance)
+    return CreativeResult(systems, pairs, material.kind, split, seed, provenance, written)
 
 
 def split_pairs(material: Material, chooser: Chooser, split: str, seed: int) -> Pairs:

@@ -28,21 +28,13 @@ def creative_options(verbs: Any) -> None:
     p.add_argument("shop", metavar="SHOP")
     p.add_argument("--work", required=True, metavar="DIR", help="the selector goes to DIR/creative")
     p.add_argument(
-        "--by", choices=("z", "gap", "both"), default="z",
-        help="which pairs have a winner: significant ones, those with a wide gap, or both (default: %(default)s)",
+        "--backbone", metavar="smol|hf:PATH",
+        help="train a language model that writes the comparison, too (needs moonshelf[vlm])",
     )  # fmt: skip
     p.add_argument(
-        "--z", type=float, default=1.96, help="two-proportion z of a winner (default: %(default)s)"
-    )
-    p.add_argument(
-        "--gap",
-        type=float,
-        default=0.6,
-        help="relative gap of click rates of a winner (default: %(default)s)",
-    )
-    p.add_argument(
-        "--impressions", type=int, default=0, help="least impressions of each creative (default: %(default)s)"
-    )
+        "--set", action="append", default=[], metavar="KEY=VALUE",
+        help="change one setting: rules.z, rules.by, rules.gap, reason.hint, sft.epochs, grpo.steps ...",
+    )  # fmt: skip
     p.add_argument("--encoder", metavar="PATH", help="default: the work folder's, or compact")
     p = forms.add_parser(
         "evaluate",
@@ -52,6 +44,9 @@ def creative_options(verbs: Any) -> None:
     p.add_argument("shop", metavar="SHOP")
     p.add_argument("--model", required=True, metavar="PATH", help="work folder or its folder creative")
     p.add_argument("--split", choices=("train", "val", "test"), default="test")
+    p.add_argument("--fast", action="store_true", help="do not ask the reasoner, if there is one")
+    p.add_argument("--zero-shot", action="store_true", help="ask its backbone as it came, too")
+    p.add_argument("--limit", type=int, default=0, metavar="N", help="at most N pairs, drawn by lot")
     p.add_argument("--encoder", metavar="PATH")
     p.add_argument("--json", metavar="FILE")
     p = forms.add_parser(
@@ -93,18 +88,24 @@ def creative_verb(a: argparse.Namespace) -> int:
 
 def _train(a: argparse.Namespace) -> int:
     from moonshelf import choosing
-    from moonshelf.creative.pairs import PairRules
+    from moonshelf.config import override
+    from moonshelf.creative.backbones import check_backbone
+    from moonshelf.creative.config import CreativeConfig, check
     from moonshelf.shop.shop import open_shop
 
-    for name, low in (("z", 0.0), ("gap", 0.0), ("impressions", 0)):
-        if not getattr(a, name) >= low:
-            raise InputError(f"--{name} is {getattr(a, name)}", mend=f"give {low} or more")
-    work = Path(a.work)
-    rules = PairRules(by=a.by, z=a.z, gap=a.gap, impressions=a.impressions)
+    config = override(CreativeConfig(), a.set)
+    check(config)
+    if a.backbone:
+        check_backbone(a.backbone)
+    work, seed = Path(a.work), a.seed or 0
     shop = open_shop(a.shop, cache=work / "shop", require_products=False)
     encoder = choosing.encoder_for(work, a.encoder)
-    folder = choosing.train_creative(shop, work, encoder, rules, seed=a.seed or 0)
+    folder = choosing.train_creative(shop, work, encoder, config.rules, seed=seed)
     print(f"creative selector  {folder}")
+    if a.backbone:
+        from moonshelf.reasoning import train_reasoner
+
+        print(f"creative reasoner  {train_reasoner(shop, work, encoder, a.backbone, config, seed=seed)}")
     return 0
 
 
@@ -116,7 +117,16 @@ def _evaluate(a: argparse.Namespace) -> int:
 
     encoder = choosing.encoder_for(a.model, a.encoder, load_chooser(a.model))
     shop = open_shop(a.shop, require_products=False)
-    result = choosing.evaluate_creative(shop, a.model, encoder, split=a.split, seed=a.seed or 0)
+    result = choosing.evaluate_creative(
+        shop,
+        a.model,
+        encoder,
+        split=a.split,
+        seed=a.seed or 0,
+        words=not a.fast,
+        zero_shot=a.zero_shot,
+        limit=a.limit,
+    )
     if a.json:
         write_json(Path(a.json), result.to_json())
     print(result)

@@ -55,6 +55,24 @@ def needs_vlm() -> None:
         raise InputError(f"language models need {', '.join(missing)}", mend='pip install "moonshelf[vlm]"')
 
 
+def check_backbone(name: str) -> None:
+    """Refuse a name that is none, and an environment that cannot run one, before hours of work.
+
+    Raises:
+        InputError: with what to do.
+    """
+    if name != SMOL and not (name.startswith("hf:") and name[3:].strip()):
+        raise InputError(f"there is no backbone {name!r}", mend="write smol, or hf: and a folder or a name")
+    needs_vlm()
+    if name == SMOL:
+        from moonshelf.encoder.weights import SMOL as WEIGHTS
+        from moonshelf.encoder.weights import locate
+
+        if importlib.util.find_spec("gguf") is None:
+            raise InputError("SmolLM2's weights need gguf", mend='pip install "moonshelf[vlm]"')
+        locate(WEIGHTS)
+
+
 def load_backbone(name: str, *, device: str = "cpu", seed: int = 0) -> Backbone:
     """A backbone by its name.
 
@@ -64,16 +82,12 @@ def load_backbone(name: str, *, device: str = "cpu", seed: int = 0) -> Backbone:
     Raises:
         InputError: packages or weights are missing, or the name is none.
     """
-    needs_vlm()
+    check_backbone(name)
     if name == SMOL:
-        if importlib.util.find_spec("gguf") is None:
-            raise InputError("SmolLM2's weights need gguf", mend='pip install "moonshelf[vlm]"')
         from moonshelf.encoder.smol import load_smol
 
         model, processor = load_smol(seed=seed)
         return Backbone(name, model.to(device), processor, brief=True, whole=("multi_modal_projector",))
-    if not name.startswith("hf:") or not name[3:]:
-        raise InputError(f"there is no backbone {name!r}", mend="write smol, or hf: and a folder or a name")
     return _hugging_face(name, device)
 
 

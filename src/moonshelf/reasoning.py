@@ -1,0 +1,213 @@
+"""The reasoner of creatives as the command line calls it: SFT and GRPO on a shop's pairs, kept beside the selector."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from moonshelf.config import as_dict
+from moonshelf.creative.backbones import Backbone, load_backbone
+from moonshelf.creative.chooser import REASONER, Chooser, find_chooser, load_chooser
+from moonshelf.creative.config import CreativeConfig
+from moonshelf.creative.learn import Material, gather
+from moonshelf.creative.pairs import Pairs, load_pairs
+from moonshelf.creative.reasoner import (
+    FILE,
+    Answer,
+    ReasonConfig,
+    Reasoner,
+    ask,
+    both_orders,
+    load_reasoner,
+    with_lora,
+)
+from moonshelf.creative.samples import Sample, chances_of, crossed, make_samples
+from moonshelf.creative.tuning import LOG, grpo, sft
+from moonshelf.encoder import CompactEncoder
+from moonshelf.evaluation.selection import Judged
+from moonshelf.pipeline import device
+from moonshelf.progress import duration, say
+from moonshelf.shop.shop import Shop
+from moonshelf.workspace import atomic_folder, digest, read_manifest, write_manifest
+
+SFT, GRPO = "sft", "grpo"
+
+
+def train_reasoner(
+    shop: Shop, work: Path, encoder: CompactEncoder, name: str, config: CreativeConfig, *, seed: int = 0
+) -> Path:
+    """Train a backbone into ``work/creative-reasoner``: ``sft/`` and ``grpo/`` hold a LoRA each.
+
+    The selector in ``work/creative`` gives pairs, teacher and hints. A run that was cut off goes on; nothing is done
+    where one of the same inputs is there.
+
+    Raises:
+        InputError, TooLittleData: packages, weights or pairs are missing.
+    """
+    chooser, begun = load_chooser(work), time.monotonic()
+    folder, unfinished = reasoner_folder(work), work / f".{REASONER}.unfinished"
+    inputs = {"selector": _selector(work), "backbone": name}
+    settings = {part: as_dict(getattr(config, part)) for part in ("reason", SFT, GRPO)}
+    key = digest([REASONER, inputs, settings, seed])
+    done = read_manifest(folder)
+    if done is not None and done.get("key") == key:
+        say(f"creative reasoner: done already ({folder})")
+        return folder
+    backbone = load_backbone(name, device=device(), seed=seed)
+    material = gather(shop, encoder, cache=work / "creative-seen", splits=("train", "val"))
+    pairs = load_pairs(find_chooser(work) / "pairs").part("train")
+    samples = _samples(material, chooser, pairs, backbone, config.reason, shop, seed)
+    kept = sum(1 for s in samples if s.answer)
+    say(
+        f"creative reasoner: {kept:,} of {len(samples):,} questions have a trace; of the others what is measured "
+        "speaks against the label"
+    )
+    place = unfinished / key
+    reasoner = with_lora(backbone, config.reason, seed=seed)
+    told: dict[str, Any] = {"questions": len(samples), "traces": kept}
+    told[SFT] = sft(reasoner, samples, place / SFT, config.sft, seed=seed)
+    kept_sft = place / "kept-sft"
+    if not (kept_sft / FILE).is_file():
+        with atomic_folder(kept_sft, marks=(FILE,)) as out:
+            reasoner.about = {"stage": SFT, **told[SFT]}
+            reasoner.save(out)
+    if config.grpo.steps:
+        told[GRPO] = grpo(reasoner, samples, place / GRPO, config.grpo, seed=seed)
+    with atomic_folder(folder, marks=("manifest.json",)) as out:
+        shutil.copytree(kept_sft, out / SFT)
+        stages = [SFT]
+        if config.grpo.steps:
+            (out / GRPO).mkdir()
+            reasoner.about = {"stage": GRPO, "steps": told[GRPO]["steps"]}
+            reasoner.save(out / GRPO)
+            stages.append(GRPO)
+        for stage in stages:
+            shutil.copy2(place / stage / LOG, out / f"{stage}.jsonl")
+        seconds = time.monotonic() - begun
+        write_manifest(
+            out, stage=REASONER, inputs=inputs, config=settings, seed=seed, seconds=seconds, metrics=told
+        )
+    shutil.rmtree(unfinished, ignore_errors=True)
+    say(f"creative reasoner: trained in {duration(time.monotonic() - begun)}")
+    return folder
+
+
+def reasoner_folder(path: str | Path) -> Path:
+    """Where the reasoner of a selector lies: beside its folder."""
+    root = Path(path)
+    return (root if root.name != "creative" else root.parent) / f"creative-{REASONER}"
+
+
+def has_reasoner(path: str | Path) -> bool:
+    """Whether there is one of this very selector; one of another is said and not taken."""
+    folder = reasoner_folder(path)
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return False
+    if manifest["inputs"]["selector"] != _selector(path):
+        say(f"creative: the reasoner in {folder} was trained with another selector and is not asked")
+        return False
+    return True
+
+
+def _selector(path: str | Path) -> str:
+    return str((read_manifest(find_chooser(path)) or {}).get("key", ""))
+
+
+def _samples(
+    material: Material, chooser: Chooser, pairs: Pairs, backbone: Backbone, config: ReasonConfig, shop: Shop, seed: int
+) -> list[Sample]:  # fmt: skip
+    chances = None
+    if config.hint:
+        scores = crossed(material, chooser, seed=seed)
+        chances = chances_of(chooser, scores, material.places(pairs))
+    picture = shop.images.decode if material.kind == "image" else None
+    return make_samples(
+        material, chooser, pairs, chances, brief=backbone.brief, picture=picture, facts=config.facts
+    )
+
+
+def questions(
+    material: Material, chooser: Chooser, pairs: Pairs, reasoner: Reasoner, shop: Shop | None
+) -> list[Sample]:
+    """Both orders of pairs that no selector was fitted on."""
+    chances = None
+    if reasoner.config.hint:
+        scores = chooser.fast.score(material.seen, material.texts)
+        chances = chances_of(chooser, scores, material.places(pairs))
+    picture = shop.images.decode if material.kind == "image" and shop is not None else None
+    return make_samples(
+        material, chooser, pairs, chances, brief=reasoner.backbone.brief, picture=picture,
+        facts=reasoner.config.facts,
+    )  # fmt: skip
+
+
+def judge_by_words(
+    path: str | Path,
+    chooser: Chooser,
+    material: Material,
+    pairs: Pairs,
+    shop: Shop,
+    *,
+    zero_shot: bool = False,
+) -> tuple[dict[str, Judged], dict[str, Any]]:
+    """What the reasoner says of pairs after each stage, asked in both orders, and how it writes.
+
+    Args:
+        zero_shot: ask the bare backbone, too.
+
+    Returns:
+        Answers by name, the last stage last; and of each how many answers were read, reasons were true, tokens and
+        seconds an answer took.
+    """
+    folder = reasoner_folder(path)
+    stages = [stage for stage in (SFT, GRPO) if (folder / stage / FILE).is_file()]
+    found: dict[str, Judged] = {}
+    told: dict[str, Any] = {}
+    won, group = (pairs.frame["winner"] == "A").to_numpy(), pairs.frame["group"].to_list()
+
+    def record(name: str, reasoner: Reasoner) -> None:
+        samples = questions(material, chooser, pairs, reasoner, shop)
+        begun = time.monotonic()
+        answers = ask(reasoner, samples)
+        first, second = both_orders(samples, answers)
+        found[name] = Judged(first, second, won, group)
+        told[name] = written(samples, answers, time.monotonic() - begun)
+
+    name = str((read_manifest(folder) or {})["inputs"]["backbone"])
+    if zero_shot:
+        bare = load_backbone(name, device=device())
+        config = load_reasoner(folder / stages[0], backbone=load_backbone(name, device=device())).config
+        record(f"{name}, zero-shot", Reasoner(bare, bare.model, config))
+    for stage in stages:
+        title = {SFT: f"{name}, SFT", GRPO: f"{name}, SFT + GRPO"}[stage]
+        record(title, load_reasoner(folder / stage, device=device()))
+    return found, told
+
+
+def written(samples: list[Sample], answers: list[Answer], seconds: float) -> dict[str, float]:
+    """How well formed and how true answers are, and what they cost."""
+    from moonshelf.creative import rewards
+
+    true = [rewards.truth(a.text, s.a, s.b) for s, a in zip(samples, answers, strict=True)]
+    return {
+        "answers": len(answers),
+        "read": float(np.mean([rewards.well_formed(a.text) == 1 for a in answers])),
+        "reasons_true": float(np.mean(true)),
+        "tokens": float(np.mean([a.tokens for a in answers])),
+        "seconds": seconds / max(len(answers), 1),
+    }  # fmt: skip
+
+
+def some_pairs(pairs: Pairs, most: int, seed: int) -> Pairs:
+    """At most so many pairs, drawn by lot, in their order."""
+    if not most or len(pairs) <= most:
+        return pairs
+    at = np.sort(np.random.default_rng(seed).permutation(len(pairs))[:most])
+    return replace(pairs, frame=pairs.frame[pl.Series(at)])
