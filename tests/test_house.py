@@ -12,8 +12,8 @@ ORDER = [
     "errors", "progress", "types", "arrays", "workspace", "config", "remote",
     "shop", "augment", "encoder", "training", "shelf", "evaluation",
     "retrieval", "relevance", "ranking", "creative", "studies", "report", "serving",
-    "recipes", "pipeline", "measuring", "grading", "applying", "doctor", "commands",
-    "cli_augment", "cli_evaluate", "cli_rank", "cli_relevance", "cli",
+    "recipes", "pipeline", "measuring", "grading", "applying", "reasoning", "choosing", "doctor", "commands",
+    "cli_augment", "cli_creative", "cli_evaluate", "cli_rank", "cli_relevance", "cli",
 ]  # fmt: skip
 FORBIDDEN = {"torchvision", "timm", "open_clip", "lightly", "torchcodec", "pickle5"}
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -66,8 +66,13 @@ def test_optional_libraries_are_imported_late() -> None:
         "tensorboard",
         "openai",
         "lightgbm",
+        "trl",
+        "peft",
+        "datasets",
     }
     for path in FILES:
+        if path == SOURCE / "encoder" / "smol.py":  # derives from their classes; it is itself imported late
+            continue
         top = ast.parse(path.read_text()).body
         for node in top:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
