@@ -36,6 +36,18 @@ def creative_options(verbs: Any) -> None:
         help="change one setting: rules.z, rules.by, rules.gap, reason.hint, sft.epochs, grpo.steps ...",
     )  # fmt: skip
     p.add_argument("--encoder", metavar="PATH", help="default: the work folder's, or compact")
+    p.add_argument(
+        "--teacher", metavar="URL", help="traces by a chat model behind an OpenAI-compatible endpoint"
+    )
+    p.add_argument("--teacher-model", metavar="NAME")
+    p.add_argument("--no-photos-to-teacher", action="store_true", help="for models that read texts alone")
+    p.add_argument("--at-a-time", type=int, default=8, metavar="N", help="questions to it at once (8)")
+    p.add_argument("--budget", type=int, default=0, metavar="N", help="calls at most; 0: no limit")
+    p.add_argument("--answers", metavar="DIR", help="where its answers are kept, to be paid for once")
+    p.add_argument(
+        "--teacher-key-variable", default="", metavar="NAME",
+        help="environment variable with its key (default: OPENAI_API_KEY for api.openai.com, none for others)",
+    )  # fmt: skip
     p = forms.add_parser(
         "evaluate",
         help="accuracy on the pairs of a split, asked in both orders",
@@ -95,6 +107,12 @@ def _train(a: argparse.Namespace) -> int:
 
     config = override(CreativeConfig(), a.set)
     check(config)
+    if (a.teacher is None) != (a.teacher_model is None):
+        raise InputError(
+            "an endpoint is an address and a model: --teacher and --teacher-model", mend="give both"
+        )
+    if a.teacher and not a.backbone:
+        raise InputError("a teacher writes for a language model", mend="add --backbone")
     if a.backbone:
         check_backbone(a.backbone)
     work, seed = Path(a.work), a.seed or 0
@@ -105,8 +123,38 @@ def _train(a: argparse.Namespace) -> int:
     if a.backbone:
         from moonshelf.reasoning import train_reasoner
 
-        print(f"creative reasoner  {train_reasoner(shop, work, encoder, a.backbone, config, seed=seed)}")
+        teaching = _teaching(a)
+        folder = train_reasoner(shop, work, encoder, a.backbone, config, seed=seed, teaching=teaching)
+        print(f"creative reasoner  {folder}")
     return 0
+
+
+def _teaching(a: argparse.Namespace) -> Any:
+    """The teacher behind an endpoint, if one is named."""
+    if a.teacher is None:
+        return None
+    from moonshelf.creative.endpoint_teacher import TOLD, teach_by_endpoint
+    from moonshelf.creative.samples import Sample
+    from moonshelf.reasoning import Teaching
+    from moonshelf.remote import Endpoint, EndpointConfig
+    from moonshelf.shop.shop import cache_home
+    from moonshelf.workspace import digest
+
+    config = EndpointConfig(
+        url=a.teacher, model=a.teacher_model, key_variable=a.teacher_key_variable, budget=a.budget
+    )
+    endpoint = Endpoint(config, Path(a.answers) if a.answers else cache_home() / "answers")
+    pictured = not a.no_photos_to_teacher
+
+    def write(samples: list[Sample]) -> tuple[list[Sample], dict[str, int]]:
+        try:
+            return teach_by_endpoint(endpoint, samples, pictured=pictured, at_a_time=a.at_a_time)
+        finally:
+            print(
+                f"teacher  {endpoint.calls} calls, {endpoint.cached} answers found, {endpoint.tokens:,} tokens"
+            )
+
+    return Teaching(f"{a.teacher_model} {digest([a.teacher, TOLD, pictured])}", write)
 
 
 def _evaluate(a: argparse.Namespace) -> int:

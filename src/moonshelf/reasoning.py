@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from moonshelf.config import as_dict
-from moonshelf.creative.backbones import Backbone, load_backbone
+from moonshelf.creative.backbones import load_backbone
 from moonshelf.creative.chooser import REASONER, Chooser, find_chooser, load_chooser
 from moonshelf.creative.config import CreativeConfig
 from moonshelf.creative.learn import Material, gather
@@ -20,7 +21,6 @@ from moonshelf.creative.pairs import Pairs, load_pairs
 from moonshelf.creative.reasoner import (
     FILE,
     Answer,
-    ReasonConfig,
     Reasoner,
     ask,
     both_orders,
@@ -39,20 +39,45 @@ from moonshelf.workspace import atomic_folder, digest, read_manifest, write_mani
 SFT, GRPO = "sft", "grpo"
 
 
+Teach = Callable[[list[Sample]], tuple[list[Sample], dict[str, int]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Teaching:
+    """A teacher other than the measured one.
+
+    Attributes:
+        name: tells it from others: model, address, prompt.
+        write: gives samples with traces, and how many were kept and rejected.
+    """
+
+    name: str
+    write: Teach
+
+
 def train_reasoner(
-    shop: Shop, work: Path, encoder: CompactEncoder, name: str, config: CreativeConfig, *, seed: int = 0
-) -> Path:
+    shop: Shop, work: Path, encoder: CompactEncoder, name: str, config: CreativeConfig, *, seed: int = 0,
+    teaching: Teaching | None = None,
+) -> Path:  # fmt: skip
     """Train a backbone into ``work/creative-reasoner``: ``sft/`` and ``grpo/`` hold a LoRA each.
 
     The selector in ``work/creative`` gives pairs, teacher and hints. A run that was cut off goes on; nothing is done
     where one of the same inputs is there.
+
+    Args:
+        name: of the backbone.
+        teaching: who writes the traces in place of the measured teacher.
 
     Raises:
         InputError, TooLittleData: packages, weights or pairs are missing.
     """
     chooser, begun = load_chooser(work), time.monotonic()
     folder, unfinished = reasoner_folder(work), work / f".{REASONER}.unfinished"
-    inputs = {"selector": _selector(work), "backbone": name}
+    inputs = {
+        "selector": _selector(work),
+        "backbone": name,
+        "teacher": teaching.name if teaching else "measured",
+    }
     settings = {part: as_dict(getattr(config, part)) for part in ("reason", SFT, GRPO)}
     key = digest([REASONER, inputs, settings, seed])
     done = read_manifest(folder)
@@ -62,21 +87,35 @@ def train_reasoner(
     backbone = load_backbone(name, device=device(), seed=seed)
     material = gather(shop, encoder, cache=work / "creative-seen", splits=("train", "val"))
     pairs = load_pairs(find_chooser(work) / "pairs").part("train")
-    samples = _samples(material, chooser, pairs, backbone, config.reason, shop, seed)
+    chances = None
+    if config.reason.hint:
+        chances = chances_of(chooser, crossed(material, chooser, seed=seed), material.places(pairs))
+    samples = _samples(material, chooser, pairs, chances, backbone.brief, config.reason.facts, shop)
+    rejected: dict[str, int] = {}
+    if teaching is not None:  # it does not know the format: its questions are the whole ones
+        whole = _samples(material, chooser, pairs, chances, False, config.reason.facts, shop)
+        taught, rejected = teaching.write(whole)
+        samples = [
+            replace(s, answer=t.answer, reference=t.reference) for s, t in zip(samples, taught, strict=True)
+        ]
+        rejected.pop("kept", None)
     kept = sum(1 for s in samples if s.answer)
+    why = ", ".join(f"{n:,} {reason}" for reason, n in rejected.items())
     say(
-        f"creative reasoner: {kept:,} of {len(samples):,} questions have a trace; of the others what is measured "
-        "speaks against the label"
+        f"creative reasoner: {kept:,} of {len(samples):,} questions have a trace; of the others "
+        + (why or "what is measured speaks against the label")
     )
     place = unfinished / key
-    reasoner = with_lora(backbone, config.reason, seed=seed)
-    told: dict[str, Any] = {"questions": len(samples), "traces": kept}
-    told[SFT] = sft(reasoner, samples, place / SFT, config.sft, seed=seed)
+    told: dict[str, Any] = {"questions": len(samples), "traces": kept, "rejected": rejected}
     kept_sft = place / "kept-sft"
-    if not (kept_sft / FILE).is_file():
+    if (kept_sft / FILE).is_file():
+        reasoner = load_reasoner(kept_sft, trainable=True, backbone=backbone)
+    else:
+        reasoner = with_lora(backbone, config.reason, seed=seed)
+        reasoner.about = {"stage": SFT, **sft(reasoner, samples, place / SFT, config.sft, seed=seed)}
         with atomic_folder(kept_sft, marks=(FILE,)) as out:
-            reasoner.about = {"stage": SFT, **told[SFT]}
             reasoner.save(out)
+    told[SFT] = reasoner.about
     if config.grpo.steps:
         told[GRPO] = grpo(reasoner, samples, place / GRPO, config.grpo, seed=seed)
     with atomic_folder(folder, marks=("manifest.json",)) as out:
@@ -121,16 +160,11 @@ def _selector(path: str | Path) -> str:
 
 
 def _samples(
-    material: Material, chooser: Chooser, pairs: Pairs, backbone: Backbone, config: ReasonConfig, shop: Shop, seed: int
+    material: Material, chooser: Chooser, pairs: Pairs, chances: np.ndarray | None, brief: bool, facts: int,
+    shop: Shop | None,
 ) -> list[Sample]:  # fmt: skip
-    chances = None
-    if config.hint:
-        scores = crossed(material, chooser, seed=seed)
-        chances = chances_of(chooser, scores, material.places(pairs))
-    picture = shop.images.decode if material.kind == "image" else None
-    return make_samples(
-        material, chooser, pairs, chances, brief=backbone.brief, picture=picture, facts=config.facts
-    )
+    picture = shop.images.decode if material.kind == "image" and shop is not None else None
+    return make_samples(material, chooser, pairs, chances, brief=brief, picture=picture, facts=facts)
 
 
 def questions(
@@ -141,11 +175,8 @@ def questions(
     if reasoner.config.hint:
         scores = chooser.fast.score(material.seen, material.texts)
         chances = chances_of(chooser, scores, material.places(pairs))
-    picture = shop.images.decode if material.kind == "image" and shop is not None else None
-    return make_samples(
-        material, chooser, pairs, chances, brief=reasoner.backbone.brief, picture=picture,
-        facts=reasoner.config.facts,
-    )  # fmt: skip
+    brief, facts = reasoner.backbone.brief, reasoner.config.facts
+    return _samples(material, chooser, pairs, chances, brief, facts, shop)
 
 
 def judge_by_words(

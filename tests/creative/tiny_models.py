@@ -55,7 +55,7 @@ def tiny_smol(seed: int = 0) -> tuple[Any, Any]:
     words = tokenizer()
     config = LlamaConfig(
         vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, tie_word_embeddings=True, max_position_embeddings=2048, initializer_range=0.3,
+        num_key_value_heads=2, tie_word_embeddings=True, max_position_embeddings=8192, initializer_range=0.3,
         pad_token_id=words.pad_token_id, eos_token_id=words.eos_token_id, bos_token_id=None,
     )  # fmt: skip
     torch.manual_seed(seed)
@@ -73,7 +73,7 @@ def write_tiny_qwen(folder: Path, family: str = "qwen2_5_vl") -> Path:
            ("image_pad", "video_pad", "vision_start", "vision_end")}  # fmt: skip
     text = {
         "vocab_size": len(words), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 2048,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 8192,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]},
         "pad_token_id": words.pad_token_id, "eos_token_id": words.eos_token_id, "bos_token_id": None,
         "tie_word_embeddings": False,

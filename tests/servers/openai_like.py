@@ -66,6 +66,8 @@ class Handler(BaseHTTPRequestHandler):
                 stats["at_once"] -= 1
 
     def chat(self, asked: dict[str, Any]) -> None:
+        if asked["model"] == "tiny-judge":
+            return self.judge(asked)
         if asked["model"] != "tiny-writer":
             return self.reply(404, {"error": {"message": "no such model"}})
         content = asked["messages"][1]["content"]
@@ -97,6 +99,38 @@ class Handler(BaseHTTPRequestHandler):
             {
                 "id": "1", "object": "chat.completion", "created": 0, "model": asked["model"],
                 "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+                "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
+            },
+        )  # fmt: skip
+
+    def judge(self, asked: dict[str, Any]) -> None:
+        """A comparison of two creatives: the one it was told, for the colours it sees; words make it err."""
+        content = asked["messages"][1]["content"]
+        parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        text = next(p["text"] for p in parts if p["type"] == "text")
+        if "forbidden" in text:
+            return self.reply(400, {"error": {"message": "filtered"}})
+        seen = [
+            colour_of(base64.b64decode(p["image_url"]["url"].split(",", 1)[1]))
+            for p in parts
+            if p["type"] == "image_url"
+        ]
+        winner = text.rsplit("choose ", 1)[1][0]
+        if "contrary" in text:
+            winner = {"A": "B", "B": "A"}[winner]
+        keys = ("queries", "title", "copy", "people", "layout", "subject", "background")
+        lines = ["1. identical: no", "2. similar: no"]
+        lines += [f"{i}. {key}: equal" for i, key in enumerate(keys, 3)]
+        if seen:
+            lines[8] = f"9. background: {winner} - A is {seen[0]}, B is {seen[1]}"
+        lines.append(f"10. choice: {winner}")
+        answer = "<think>\n" + "\n".join(lines) + f"\n</think>\n<answer>{winner}</answer>"
+        answer = "It depends." if "babble" in text else answer
+        self.reply(
+            200,
+            {
+                "id": "1", "object": "chat.completion", "created": 0, "model": asked["model"],
+                "choices": [{"index": 0, "message": {"role": "assistant", "content": answer}, "finish_reason": "stop"}],
                 "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
             },
         )  # fmt: skip

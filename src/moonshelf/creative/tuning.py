@@ -298,6 +298,8 @@ def _told_class() -> Any:
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if self.bar is not None:
                 self.bar.advance(1)
+            if state.global_step >= state.max_steps:
+                control.should_save = False  # going on from the last step, transformers would take one more
 
         def on_log(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             lines = [json.dumps(entry) for entry in state.log_history]
