@@ -72,6 +72,19 @@ def test_trained_cut_off_resumed_and_asked(
     )
     assert told["metrics"]["no_answer"]["value"] == 1.0  # six tokens are no verdict: wrong, and said
     assert all(found["answers"] == 4 for found in told["written"].values())
+    capsys.readouterr()
+    asked = [
+        "creative",
+        "select",
+        "--model",
+        str(place / "work"),
+        "The dog story",
+        "The cat story: 12 things",
+    ]
+    assert main(asked) == 0  # nothing can be read of six tokens: no verdict is better than one from nowhere
+    assert capsys.readouterr().out.startswith("too close to call")
+    assert main([*asked, "--fast"]) == 0
+    assert capsys.readouterr().out.startswith("The cat story")
     assert main(["creative", "evaluate", *where, "--fast"]) == 0
     assert json.loads(out.read_text())["system"] == "fast selector"
 
@@ -115,3 +128,49 @@ def test_a_teacher_behind_an_endpoint(
 
 def _train_pairs(work: Path) -> pl.DataFrame:
     return pl.read_parquet(work / "creative" / "pairs" / "pairs.parquet").filter(split="train")
+
+
+def test_the_choice_follows_what_is_written(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both orders count, false reasons are not repeated, preferring a place is no verdict."""
+    from moonshelf.creative.backbones import Backbone
+    from moonshelf.creative.chooser import load_chooser
+    from moonshelf.creative.measures import Brief
+    from moonshelf.creative.protocol import Better, Choice, Verdict, YesNo, write_verdict
+    from moonshelf.creative.reasoner import Answer, ReasonConfig, Reasoner
+    from moonshelf.creative.samples import Sample
+    from moonshelf.encoder import load_encoder
+
+    chooser, encoder = load_chooser(place / "work"), load_encoder("compact")
+    texts = ["The dog story", "The dog story in the rain on a Sunday", "Dog"]
+    creatives = [Brief(t) for t in texts]
+    reasoner = Reasoner(Backbone("hf:x", None, None, brief=True), None, ReasonConfig())
+    keys = ("queries", "title", "copy", "people", "layout", "subject", "background")
+
+    def told(choice: str) -> str:
+        answers = {"identical": YesNo.NO, "similar": YesNo.NO, **dict.fromkeys(keys, Better.EQUAL)}
+        reasons = {"layout": "A is longer: 8 words against 3 words", "copy": "A is simply lovely"}
+        return write_verdict(
+            Verdict(answers | {"layout": Better.A, "copy": Better.A, "choice": Choice(choice)}, reasons)
+        )
+
+    def longer_wins(_: Reasoner, samples: list[Sample], **__: object) -> list[Answer]:
+        out = []
+        for s in samples:
+            a = s.a.sum() > s.b.sum()
+            out.append(Answer(told("A" if a else "B"), 0.9 if a else 0.1, 9))
+        return out
+
+    monkeypatch.setattr(reasoning, "ask", longer_wins)
+    found = reasoning.choose_by_words(place, chooser, encoder, creatives, texts, reasoner=reasoner)
+    assert found.standing.verdict == found.best and found.standing.flips == 0
+    for compared in found.compared:
+        assert "copy" not in compared.reasons and compared.answers["copy"] is Better.A
+        lengths = len(texts[found.best].split()), len(texts[compared.other].split())
+        assert ("layout" in compared.reasons) == (lengths == (8, 3))
+
+    def first_wins(_: Reasoner, samples: list[Sample], **__: object) -> list[Answer]:
+        return [Answer(told("A"), 0.9, 9) for _ in samples]
+
+    monkeypatch.setattr(reasoning, "ask", first_wins)
+    found = reasoning.choose_by_words(place, chooser, encoder, creatives, texts, reasoner=reasoner)
+    assert found.standing.flips == 1 and found.standing.verdict is None

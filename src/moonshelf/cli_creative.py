@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,7 @@ def creative_options(verbs: Any) -> None:
         metavar="P",
         help="no verdict below this probability (default: 0.55)",
     )
+    p.add_argument("--fast", action="store_true", help="do not ask the reasoner, if there is one")
     p.add_argument(
         "--sheet", metavar="OUT.html", help="draw the creatives with the verdict of every question"
     )
@@ -183,9 +185,10 @@ def _evaluate(a: argparse.Namespace) -> int:
 
 def _select(a: argparse.Namespace) -> int:
     from moonshelf import choosing
-    from moonshelf.creative.choose import for_others, read_creatives, select
+    from moonshelf.creative.choose import read_creatives, select
     from moonshelf.creative.chooser import load_chooser
     from moonshelf.creative.tournament import CLOSE
+    from moonshelf.reasoning import choose_by_words, has_reasoner
     from moonshelf.workspace import write_json
 
     close = CLOSE if a.close is None else a.close
@@ -194,12 +197,15 @@ def _select(a: argparse.Namespace) -> int:
     chooser = load_chooser(a.model)
     creatives = read_creatives(a.creatives, chooser, a.title, a.query)
     encoder = choosing.encoder_for(a.model, a.encoder, chooser)
-    found = select(chooser, encoder, creatives, a.creatives, close=close)
-    other = (
-        for_others(chooser, encoder, creatives, a.creatives, a.other_query, close=close)
-        if a.other_query
-        else None
-    )
+    others = [replace(c, queries=tuple(a.other_query)) for c in creatives] if a.other_query else None
+    if not a.fast and has_reasoner(a.model):
+        found = choose_by_words(a.model, chooser, encoder, creatives, a.creatives, close=close)
+        other = (
+            choose_by_words(a.model, chooser, encoder, others, a.creatives, close=close) if others else None
+        )
+    else:
+        found = select(chooser, encoder, creatives, a.creatives, close=close)
+        other = select(chooser, encoder, others, a.creatives, close=close) if others else None
     if a.json:
         told = found.to_json() | ({"other": other.to_json()} if other is not None else {})
         write_json(Path(a.json), told)

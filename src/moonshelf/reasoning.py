@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,14 @@ import polars as pl
 
 from moonshelf.config import as_dict
 from moonshelf.creative.backbones import load_backbone
+from moonshelf.creative.choose import Compared, Selection, check_encoder
 from moonshelf.creative.chooser import REASONER, Chooser, find_chooser, load_chooser
 from moonshelf.creative.config import CreativeConfig
+from moonshelf.creative.facts import holds, read_fact
 from moonshelf.creative.learn import Material, gather
+from moonshelf.creative.measures import Brief, see
 from moonshelf.creative.pairs import Pairs, load_pairs
+from moonshelf.creative.protocol import COMPARED, BadAnswer, Better, read_verdict
 from moonshelf.creative.reasoner import (
     FILE,
     Answer,
@@ -27,7 +31,8 @@ from moonshelf.creative.reasoner import (
     load_reasoner,
     with_lora,
 )
-from moonshelf.creative.samples import Sample, chances_of, crossed, make_samples
+from moonshelf.creative.samples import Sample, chances_of, crossed, make_samples, question
+from moonshelf.creative.tournament import CLOSE, stand
 from moonshelf.creative.tuning import LOG, grpo, sft
 from moonshelf.encoder import CompactEncoder
 from moonshelf.evaluation.selection import Judged
@@ -177,6 +182,68 @@ def questions(
         chances = chances_of(chooser, scores, material.places(pairs))
     brief, facts = reasoner.backbone.brief, reasoner.config.facts
     return _samples(material, chooser, pairs, chances, brief, facts, shop)
+
+
+def choose_by_words(
+    path: str | Path, chooser: Chooser, encoder: CompactEncoder, creatives: Sequence[Brief], names: Sequence[str],
+    *, close: float = CLOSE, reasoner: Reasoner | None = None,
+) -> Selection:  # fmt: skip
+    """Choose by what the reasoner writes of every pair, in both orders (Bradley-Terry over their mean).
+
+    Reasons that are false of their pair, or state nothing that can be checked, are not repeated.
+
+    Args:
+        path: of the selector. reasoner: its reasoner, if it is loaded already.
+
+    Raises:
+        InputError: another encoder; the reasoner cannot be loaded.
+
+    Cost: ``N (N - 1)`` answers.
+    """
+    check_encoder(chooser, encoder)
+    folder = reasoner_folder(path)
+    stage = GRPO if (folder / GRPO / FILE).is_file() else SFT
+    reasoner = reasoner or load_reasoner(folder / stage, device=device())
+    seen = see(encoder, creatives)
+    f = chooser.fast.score(seen, [c.text or "" for c in creatives])
+    asked = [(i, j) for i in range(len(creatives)) for j in range(len(creatives)) if i != j]
+    samples = []
+    for i, j in asked:
+        chance = float(chooser.fast.chance(f[i : i + 1], f[j : j + 1])[0]) if reasoner.config.hint else None
+        samples.append(
+            question(
+                chooser.kind, creatives[i], creatives[j], seen.measures[i], seen.measures[j], chance, chooser.teacher,
+                brief=reasoner.backbone.brief, facts=reasoner.config.facts,
+            )
+        )  # fmt: skip
+    answers = dict(zip(asked, ask(reasoner, samples), strict=True))
+    wins = np.full((len(creatives), len(creatives)), np.nan)
+    for (i, j), answer in answers.items():
+        wins[i, j] = answer.chance
+    standing = stand(wins, close=close)
+    if standing.flips:
+        say(f"creative: {standing.flips:.0%} of the pairs are judged otherwise in the other order")
+    best = int(standing.order[0])
+    compared = []
+    for other in standing.order[1:].tolist():
+        chance = float(1 / (1 + np.exp(standing.strength[other] - standing.strength[best])))
+        told, reasons = _read(answers[best, other], seen.measures[best], seen.measures[other])
+        compared.append(Compared(other, chance, told, reasons, True))
+    first = creatives[0]
+    shares = chooser.measures.shares(seen)
+    return Selection(tuple(names), standing, tuple(compared), first.title, first.queries, shares)
+
+
+def _read(answer: Answer, a: np.ndarray, b: np.ndarray) -> tuple[dict[str, Better], dict[str, str]]:
+    """Answers to questions 3 to 9, and the reasons among them that are true; empty where it cannot be read."""
+    try:
+        verdict = read_verdict(answer.text)
+    except BadAnswer:
+        return {}, {}
+    found = {key: read_fact(reason) for key, reason in verdict.reasons.items()}
+    true = {key for key, told in found.items() if told is not None and holds(told, a, b)}
+    answers = {key: Better(verdict.answers[key].value) for key in COMPARED}
+    return answers, {key: reason for key, reason in verdict.reasons.items() if key in true}
 
 
 def judge_by_words(

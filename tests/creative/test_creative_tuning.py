@@ -162,6 +162,10 @@ def test_grpo_moves_towards_rewards(tmp_path: Path) -> None:
     assert told["steps"] == 2 and set(told["rewards"]) == set(tuning.rewards.WEIGHTS)
     assert any(not torch.equal(before[name], value) for name, value in weights(reasoner).items())
     assert all(len(values) == 2 for values in told["rewards"].values())
+    reasoner.save(_made(tmp_path / "kept"))
+    assert {p.name for p in (tmp_path / "kept" / ADAPTER).iterdir()} <= {
+        "adapter_model.safetensors", "adapter_config.json", "README.md",
+    }  # fmt: skip
     log = (tmp_path / "grpo" / "log.jsonl").read_text()
     assert "rewards/consistent/mean" in log and "frac_reward_zero_std" in log
 

@@ -9,6 +9,9 @@ Only this file and the trainers know ``transformers``; install ``moonshelf[vlm]`
 from __future__ import annotations
 
 import importlib.util
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,6 +58,29 @@ def needs_vlm() -> None:
         raise InputError(f"language models need {', '.join(missing)}", mend='pip install "moonshelf[vlm]"')
 
 
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without the bars and notices of the packages below: what a user can mend is said by us."""
+    import datasets
+    from transformers.utils import logging as chatter
+
+    loud, bars = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
+    more = not datasets.are_progress_bars_disabled()
+    chatter.set_verbosity_error()
+    chatter.disable_progress_bar()
+    datasets.disable_progress_bars()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        chatter.set_verbosity(loud)
+        if bars:
+            chatter.enable_progress_bar()
+        if more:
+            datasets.enable_progress_bars()
+
+
 def check_backbone(name: str) -> None:
     """Refuse a name that is none, and an environment that cannot run one, before hours of work.
 
@@ -86,7 +112,8 @@ def load_backbone(name: str, *, device: str = "cpu", seed: int = 0) -> Backbone:
     if name == SMOL:
         from moonshelf.encoder.smol import load_smol
 
-        model, processor = load_smol(seed=seed)
+        with quietly():
+            model, processor = load_smol(seed=seed)
         return Backbone(name, model.to(device), processor, brief=True, whole=("multi_modal_projector",))
     return _hugging_face(name, device)
 
@@ -97,10 +124,11 @@ def _hugging_face(name: str, device: str) -> Backbone:
 
     path = name[3:]
     try:
-        config = AutoConfig.from_pretrained(path)
-        kind = torch.bfloat16 if device.startswith("cuda") else torch.float32
-        model = AutoModelForImageTextToText.from_pretrained(path, config=config, dtype=kind)
-        processor = load_processor(path)
+        with quietly():
+            config = AutoConfig.from_pretrained(path)
+            kind = torch.bfloat16 if device.startswith("cuda") else torch.float32
+            model = AutoModelForImageTextToText.from_pretrained(path, config=config, dtype=kind)
+            processor = load_processor(path)
     except (OSError, ValueError, KeyError, ImportError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(

@@ -8,7 +8,7 @@ the selector read in vectors, and where they speak for the other one that is sai
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -184,16 +184,6 @@ def select(
     first = creatives[0]
     return Selection(
         tuple(names), standing, tuple(compared), first.title, first.queries, chooser.measures.shares(seen)
-    )
-
-
-def for_others(
-    chooser: Chooser, encoder: CompactEncoder, creatives: Sequence[Brief], names: Sequence[str],
-    queries: Sequence[str], *, close: float = CLOSE,
-) -> Selection:  # fmt: skip
-    """The same creatives for people who search for something else: personal interest (Creative4U 2508.12628)."""
-    return select(
-        chooser, encoder, [replace(c, queries=tuple(queries)) for c in creatives], names, close=close
     )
 
 

@@ -58,7 +58,9 @@ class Reasoner:
 
     def save(self, folder: Path) -> None:
         """The LoRA alone (safetensors), and what it belongs to, into an existing folder."""
-        self.model.save_pretrained(folder / ADAPTER)
+        self.model.save_pretrained(
+            folder / ADAPTER, selected_adapters=["default"]
+        )  # not the reference of GRPO
         told = {
             "format": FORMAT, "backbone": self.backbone.name, "config": asdict(self.config), "about": self.about
         }  # fmt: skip

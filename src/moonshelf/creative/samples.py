@@ -21,10 +21,11 @@ from moonshelf.creative.facts import PHRASES, fact, write_fact
 from moonshelf.creative.fast import FastSelector, sigmoid
 from moonshelf.creative.fit import fit_fast
 from moonshelf.creative.learn import Material
-from moonshelf.creative.measures import NAMES
+from moonshelf.creative.measures import NAMES, Brief
 from moonshelf.creative.pairs import CreativePair, Pairs
 from moonshelf.creative.protocol import Kind, Verdict, prompt, write_verdict
 from moonshelf.creative.teacher import Teacher, Trace
+from moonshelf.types import Creative
 
 FACTS = 10  # sentences that a prompt holds at most
 FOLDS = 5
@@ -154,6 +155,23 @@ def _sample(
     return Sample(
         messages(kind, pair, facts, chance, brief=brief), images, answer, reference, pair.winner, number, False, a, b
     )  # fmt: skip
+
+
+def question(
+    kind: Kind, one: Brief, other: Brief, a: np.ndarray, b: np.ndarray, chance: float | None, teacher: Teacher, *,
+    brief: bool, facts: int = FACTS,
+) -> Sample:  # fmt: skip
+    """A sample about two creatives of which no counts are known (its ``winner`` and ``answer`` say nothing).
+
+    Args:
+        a, b: their measures. chance: of the fast selector, or None. teacher: whose weights say which facts count.
+    """
+    x, y = (Creative(name, 1, 0, text=c.text, queries=c.queries) for name, c in (("a", one), ("b", other)))
+    pair = CreativePair(x, y, "", "test", one.title, "", one.queries, 1.0, 0.0, "A")
+    told = told_facts(a, b, teacher.weights, facts)
+    images = tuple(c.image() for c in (one, other) if c.image is not None)
+    chat = messages(kind, pair, told, chance, brief=brief)
+    return Sample(chat, images, "", None, "A", 0, False, a, b)
 
 
 def crossed(material: Material, chooser: Chooser, *, folds: int = FOLDS, seed: int = 0) -> np.ndarray:

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from moonshelf.creative import rewards
+from moonshelf.creative.backbones import quietly
 from moonshelf.creative.reasoner import Reasoner
 from moonshelf.creative.samples import Sample
 from moonshelf.errors import InputError, TooLittleData
@@ -25,6 +26,18 @@ from moonshelf.progress import Progress, say
 from moonshelf.workspace import atomic_write
 
 LOG = "log.jsonl"
+Tune = TypeVar("Tune", bound=Callable[..., Any])
+
+
+def _quiet(tune: Tune) -> Tune:
+    """Run it without the chatter of the packages below."""
+
+    @wraps(tune)
+    def quiet(*args: Any, **given: Any) -> Any:
+        with quietly():
+            return tune(*args, **given)
+
+    return cast(Tune, quiet)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +83,7 @@ class GrpoConfig:
     weights: dict[str, float] = dataclasses.field(default_factory=lambda: dict(rewards.WEIGHTS))
 
 
+@_quiet
 def sft(
     reasoner: Reasoner, samples: Sequence[Sample], folder: Path, config: SftConfig, *, seed: int = 0
 ) -> dict[str, Any]:
@@ -121,6 +135,7 @@ def sft(
     return {"steps": trainer.state.global_step, "loss": float(np.mean(losses[-5:])), "samples": len(rows)}
 
 
+@_quiet
 def grpo(
     reasoner: Reasoner, samples: Sequence[Sample], folder: Path, config: GrpoConfig, *, seed: int = 0
 ) -> dict[str, Any]:
@@ -266,19 +281,12 @@ def _common(folder: Path, rate: float, save_every: int, seed: int) -> dict[str, 
 def _run(trainer: Any, folder: Path) -> None:
     """Train, from the last whole checkpoint if there is one."""
     from transformers import PrinterCallback
-    from transformers import logging as chatter
     from transformers.trainer_utils import get_last_checkpoint
 
     trainer.remove_callback(PrinterCallback)
-    place, loud = folder / "checkpoints", chatter.get_verbosity()
-    chatter.set_verbosity_error()  # what a user can mend is said by us
-    try:
-        last = get_last_checkpoint(str(place)) if place.is_dir() else None
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            trainer.train(resume_from_checkpoint=last)
-    finally:
-        chatter.set_verbosity(loud)
+    place = folder / "checkpoints"
+    last = get_last_checkpoint(str(place)) if place.is_dir() else None
+    trainer.train(resume_from_checkpoint=last)
 
 
 def _told_class() -> Any:
