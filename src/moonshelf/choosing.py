@@ -158,7 +158,7 @@ def evaluate_creative(
     """
     chooser = load_chooser(path)
     check_encoder(chooser, encoder)
-    material = gather(shop, encoder)
+    material = gather(shop, encoder, among=chooser.headlines)
     pairs = some_pairs(split_pairs(material, chooser, split, seed), limit, seed)
     systems, written = judged(chooser, material, pairs), dict[str, Any]()
     if words and has_reasoner(path):

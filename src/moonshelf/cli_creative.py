@@ -72,6 +72,14 @@ def creative_options(verbs: Any) -> None:
     )
     p.add_argument("--model", required=True, metavar="PATH")
     p.add_argument("--title", default="", metavar="T", help="of the product")
+    p.add_argument(
+        "--words",
+        action="append",
+        default=[],
+        metavar="T",
+        help="on each picture, in their order ('' for none)",
+    )
+    p.add_argument("--product-photo", metavar="FILE", help="the product's own photo, on plain ground")
     p.add_argument("--query", action="append", default=[], metavar="Q", help="what its buyers search for")
     p.add_argument(
         "--other-query", action="append", default=[], metavar="Q",
@@ -195,7 +203,7 @@ def _select(a: argparse.Namespace) -> int:
     if not 0.5 <= close <= 1:
         raise InputError(f"--close is {close}", mend="give a probability from 0.5 to 1")
     chooser = load_chooser(a.model)
-    creatives = read_creatives(a.creatives, chooser, a.title, a.query)
+    creatives = read_creatives(a.creatives, chooser, a.title, a.query, words=a.words, photo=a.product_photo)
     encoder = choosing.encoder_for(a.model, a.encoder, chooser)
     others = [replace(c, queries=tuple(a.other_query)) for c in creatives] if a.other_query else None
     if not a.fast and has_reasoner(a.model):

@@ -204,7 +204,7 @@ def choose_by_words(
     folder = reasoner_folder(path)
     stage = GRPO if (folder / GRPO / FILE).is_file() else SFT
     reasoner = reasoner or load_reasoner(folder / stage, device=device())
-    seen = see(encoder, creatives)
+    seen = see(encoder, creatives, among=chooser.headlines)
     f = chooser.fast.score(seen, [c.text or "" for c in creatives])
     asked = [(i, j) for i in range(len(creatives)) for j in range(len(creatives)) if i != j]
     samples = []

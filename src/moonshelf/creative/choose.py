@@ -16,11 +16,13 @@ import numpy as np
 
 from moonshelf.creative.chooser import Chooser
 from moonshelf.creative.measures import Brief, Seen, see
+from moonshelf.creative.place import cutout_of
 from moonshelf.creative.protocol import COMPARED, QUESTIONS, Better
 from moonshelf.creative.teacher import Trace
 from moonshelf.creative.tournament import CLOSE, Standing, from_scores
 from moonshelf.encoder import CompactEncoder
 from moonshelf.errors import InputError
+from moonshelf.progress import say
 from moonshelf.shop.decode import read_image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif")
@@ -110,8 +112,20 @@ class Selection:
         return "\n".join(lines)
 
 
-def read_creatives(given: Sequence[str], chooser: Chooser, title: str, queries: Sequence[str]) -> list[Brief]:
+def read_creatives(
+    given: Sequence[str],
+    chooser: Chooser,
+    title: str = "",
+    queries: Sequence[str] = (),
+    *,
+    words: Sequence[str] = (),
+    photo: str | None = None,
+) -> list[Brief]:
     """Creatives of a command line: files of pictures, or texts, as the selector's kind is.
+
+    Args:
+        words: on the pictures, in their order; none, or one each ("" for a picture without).
+        photo: file of the product's own photo, on plain ground.
 
     Raises:
         InputError: fewer than two, the same one twice, a file that is no picture, or the other kind.
@@ -121,8 +135,22 @@ def read_creatives(given: Sequence[str], chooser: Chooser, title: str, queries: 
     again = next((g for i, g in enumerate(given) if g in given[:i]), None)
     if again is not None:
         raise InputError("a creative is given twice", where=again, mend="give each once")
+    if words and (chooser.kind == "text" or len(words) != len(given)):
+        raise InputError(
+            f"{len(words)} texts of words on {len(given)} creatives",
+            mend="give the words of every picture, in order",
+        )
+    if photo is not None and chooser.kind == "text":
+        raise InputError(
+            "the selector was trained on texts", where=photo, mend="leave the product's photo out"
+        )
+    cutout = None if photo is None else cutout_of(read_image(photo))
+    if photo is not None and cutout is None:
+        say(
+            f"creative: the product cannot be cut from {photo}: where it stands in the pictures is not measured"
+        )
     found: list[Brief] = []
-    for one in given:
+    for at, one in enumerate(given):
         named = Path(one).suffix.lower() in SUFFIXES
         if chooser.kind == "text":
             if named and Path(one).is_file():
@@ -140,7 +168,10 @@ def read_creatives(given: Sequence[str], chooser: Chooser, title: str, queries: 
                 mend=f"give files ending in {', '.join(SUFFIXES[:4])}",
             )
         picture = read_image(one)
-        found.append(Brief(None, lambda picture=picture: picture, title, tuple(queries)))  # type: ignore[misc]
+        said = words[at] if words else None
+        found.append(
+            Brief(said, lambda picture=picture: picture, title, tuple(queries), lambda: cutout)  # type: ignore[misc]
+        )
     return found
 
 
@@ -167,7 +198,7 @@ def select(
     Cost: that of :func:`see`; the choice itself is under a millisecond a creative.
     """
     check_encoder(chooser, encoder)
-    seen = see(encoder, creatives) if seen is None else seen
+    seen = see(encoder, creatives, among=chooser.headlines) if seen is None else seen
     f = chooser.fast.score(seen, [c.text or "" for c in creatives])
     standing = from_scores(f, chooser.fast.scale, close=close)
     best, teacher = int(standing.order[0]), chooser.teacher

@@ -43,6 +43,7 @@ class Chooser:
         rules: which pairs of the log were kept.
         encoder: version of the encoder that vectors come from.
         about: what it was trained on.
+        headlines: texts that those of creatives are compared with.
     """
 
     kind: Kind
@@ -52,6 +53,7 @@ class Chooser:
     rules: PairRules
     encoder: str
     about: dict[str, Any] = field(default_factory=dict)
+    headlines: tuple[str, ...] = ()
 
     @property
     def teacher(self) -> Teacher:
@@ -68,7 +70,7 @@ class Chooser:
                 selector.save(folder / name)
         told = {
             "format": FORMAT, "kind": self.kind, "rules": dataclasses.asdict(self.rules), "encoder": self.encoder,
-            "about": self.about,
+            "about": self.about, "headlines": list(self.headlines),
         }  # fmt: skip
         write_json(folder / FILE, told)
 
@@ -102,6 +104,7 @@ def load_chooser(path: str | Path) -> Chooser:
             raise ValueError("its format is another one than this version's")
         rules = PairRules(**told["rules"])
         kind, encoder, about = told["kind"], str(told["encoder"]), dict(told["about"])
+        headlines = tuple(str(t) for t in told["headlines"])
     except (KeyError, TypeError, ValueError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
@@ -109,5 +112,6 @@ def load_chooser(path: str | Path) -> Chooser:
         ) from error
     logistic = load_fast(folder / "logistic") if (folder / "logistic").is_dir() else None
     return Chooser(
-        kind, load_fast(folder / "fast"), load_fast(folder / "measures"), logistic, rules, encoder, about
-    )
+        kind, load_fast(folder / "fast"), load_fast(folder / "measures"), logistic, rules, encoder, about,
+        headlines,
+    )  # fmt: skip

@@ -79,6 +79,12 @@ PHRASES: dict[str, Phrase] = {
     "image.core_off": _image(
         "subject", "has its core region farther out", "has its core region nearer the middle", "widths"
     ),
+    "image.found_size": _image(
+        "subject", "shows the product larger", "shows the product smaller", "%", 0, "image.found"
+    ),
+    "image.found_off": _image(
+        "subject", "puts the product farther out", "puts the product nearer the middle", "widths", 2, "image.found"
+    ),
     "image.clutter": _image("layout", "has more edges", "has fewer edges", "%", 0),
     "image.sharpness": _image("layout", "is sharper", "is softer", "", 3),
     "image.ground_clutter": _image("background", "has a busier ground", "has a calmer ground", "%", 0),
@@ -91,6 +97,10 @@ PHRASES: dict[str, Phrase] = {
     ),
     "match.text_queries": _text(
         "queries", "has words closer to the searches", "has words farther from the searches", "cosine", 2
+    ),
+    "match.text_among": _text(
+        "queries", "has words that suit the searches more among all in the log",
+        "has words that suit the searches less among all in the log", "%", 0,
     ),
     "match.image_title": _image(
         "title", "has a picture closer to the title", "has a picture farther from the title", "cosine"

@@ -2,7 +2,9 @@
 
 ``waves`` are random Fourier features (Rahimi & Recht 2007), ``sqrt(2 / D) cos(W v + b)`` of unit vectors v, whose dot
 products approach ``exp((cos(v, v') - 1) / WIDTH)``: a smooth function of the vector where a linear one is too stiff.
-``measure_waves`` and ``layout_waves`` are the same of standardised numbers, by their mean squared difference.
+``measure_waves`` and ``layout_waves`` are the same of standardised numbers, by their mean squared difference;
+``found_waves`` of size and place of the product where its own photo was found, ``match_waves`` of how well words
+suit the searches.
 ``ngrams`` are words and pairs of neighbours, hashed to cells (Weinberger et al. 2009), 1 where they occur.
 """
 
@@ -28,7 +30,7 @@ WAVES = 1536
 CELLS = 8192
 BLOCKS = (
     "sentence", "tokens", "waves", "ngrams", "measures", "measure_waves",
-    "picture", "picture_waves", "layout", "layout_waves", "grid",
+    "picture", "picture_waves", "layout", "layout_waves", "grid", "found_waves", "match_waves",
 )  # fmt: skip
 _PICTURED = ("picture", "picture_waves", "layout", "layout_waves", "grid")
 Standard = tuple[np.ndarray, np.ndarray]
@@ -74,6 +76,10 @@ def block(
         return seen.image[:, own : own + LAYOUT]
     if name == "grid":
         return seen.image[:, own + LAYOUT :]
+    if name == "found_waves":
+        return _found(seen, seed)
+    if name == "match_waves":
+        return _match(seen, seed)
     if name in ("measure_waves", "layout_waves"):
         of = {"measure_waves": "measures", "layout_waves": "layout"}[name]
         if standards is None or of not in standards:
@@ -83,6 +89,25 @@ def block(
         rows = np.clip(away, -6, 6) / np.sqrt(max(1, int((spread > 0).sum())))
         return waves(rows.astype(np.float32), seed + 2, MEASURE_WIDTH if of == "measures" else LAYOUT_WIDTH)
     raise ValueError(f"no block {name!r}; there are {', '.join(BLOCKS)}")
+
+
+def _found(seen: Seen, seed: int) -> np.ndarray:
+    """Waves over size (as a logarithm) and place of the product, in units at which they matter; 0 where not found."""
+    found, size, off = (
+        seen.measures[:, NAMES.index(f"image.{n}")] for n in ("found", "found_size", "found_off")
+    )
+    there = found > 0
+    rows = np.stack((np.log(np.where(there, size, 1.0)) / 0.25, off / 0.15), axis=1)
+    made: np.ndarray = waves(rows.astype(np.float32), seed + 3, 1.0) * there[:, None].astype(np.float32)
+    return made
+
+
+def _match(seen: Seen, seed: int) -> np.ndarray:
+    """Waves over how well the words suit the searches, in units at which it matters; 0 where nothing is compared."""
+    cosine, share = (seen.measures[:, NAMES.index(f"match.{n}")] for n in ("text_queries", "text_among"))
+    rows = np.stack((cosine / 0.1, share / 0.2), axis=1).astype(np.float32)
+    made: np.ndarray = waves(rows, seed + 4, 1.0) * (cosine != 0)[:, None].astype(np.float32)
+    return made
 
 
 def standards_of(seen: Seen, texts: Sequence[str]) -> dict[str, Standard]:

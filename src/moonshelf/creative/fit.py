@@ -33,6 +33,8 @@ IMAGE_MIXES: tuple[tuple[str, ...], ...] = (
     ("picture", "grid", "layout", "measures", "measure_waves"),
     ("picture", "grid", "layout", "layout_waves", "measures", "measure_waves"),
     ("picture", "grid", "layout", "layout_waves", "measures", "measure_waves", "sentence", "ngrams"),
+    ("grid", "layout", "layout_waves", "found_waves", "measures", "measure_waves"),
+    ("grid", "layout", "layout_waves", "found_waves", "measures", "measure_waves", "match_waves", "ngrams"),
 )
 TEXT_PENALTIES, IMAGE_PENALTIES = (30.0, 100.0, 300.0), (1.0, 3.0, 10.0, 30.0)
 

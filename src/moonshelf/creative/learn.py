@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,12 +37,14 @@ class Material:
         logged: every creative; pairs are made of these.
         whole: what a selector is fitted on and scores: of texts each once a test, with its counts together.
         seen: of ``whole``, row by row.
+        headlines: texts that those of creatives were compared with.
     """
 
     kind: Kind
     logged: Logged
     whole: Logged
     seen: Seen
+    headlines: tuple[str, ...] = ()
 
     @property
     def texts(self) -> list[str]:
@@ -68,14 +70,32 @@ def kind_of(logged: Logged) -> Kind:
     return "image" if logged.frame["image_id"].is_not_null().mean() > 0.5 else "text"  # type: ignore[operator]
 
 
+HEADLINES = 500  # texts of the log that others are compared with
+
+
+def headlines(logged: Logged) -> tuple[str, ...]:
+    """Texts of training creatives, those of most creatives first; none where nobody's searches are known."""
+    train = logged.frame.filter((pl.col("split") == "train") & pl.col("text").is_not_null())
+    if not len(train) or not train["queries"].list.len().sum():
+        return ()
+    counted = train.group_by("text").len().sort(["len", "text"], descending=[True, False])
+    return tuple(t.strip() for t in counted["text"].head(HEADLINES).to_list() if t.strip())
+
+
 def gather(
-    shop: Shop, encoder: CompactEncoder, *, cache: Path | None = None, splits: tuple[str, ...] = ()
+    shop: Shop,
+    encoder: CompactEncoder,
+    *,
+    cache: Path | None = None,
+    splits: tuple[str, ...] = (),
+    among: Sequence[str] | None = None,
 ) -> Material:
     """The creatives of a shop and what is seen of them.
 
     Args:
         cache: keeps vectors of texts.
         splits: only these; all without.
+        among: texts that those of creatives are compared with (``Chooser.headlines``); None: the log's own.
 
     Raises:
         TooLittleData: the shop has no creatives that may be compared.
@@ -96,7 +116,13 @@ def gather(
             mend="left out: " + (", ".join(f"{n} {why}" for why, n in logged.left.items()) or "none"),
         )
     load = shop.images.decode if kind == "image" else None
-    return Material(kind, logged, whole, see(encoder, briefs(whole.frame, load), cache=cache))
+    among = headlines(logged) if among is None else among
+    photos: dict[str, str] = {}
+    if kind == "image" and shop.products is not None:
+        first = shop.products.select("product_id", pl.col("image_ids").list.first())
+        photos = {product: photo for product, photo in first.iter_rows() if photo is not None}
+    seen = see(encoder, briefs(whole.frame, load, photos), cache=cache, among=among)
+    return Material(kind, logged, whole, seen, tuple(among))
 
 
 def pair_rules(kind: Kind, rules: PairRules) -> PairRules:
@@ -141,7 +167,9 @@ def learn(
         "seed": seed,
         "fast": fast.about,
     }
-    return Chooser(material.kind, fast, measures, logistic, rules, encoder.version, about), pairs
+    return Chooser(
+        material.kind, fast, measures, logistic, rules, encoder.version, about, material.headlines
+    ), pairs
 
 
 def judged(chooser: Chooser, material: Material, pairs: Pairs) -> dict[str, Judged]:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from moonshelf.augment.subject import find_subject
+from moonshelf.creative.place import LEAST, Cutout, locate
 from moonshelf.encoder.core import SIDE as CORE_SIDE
 from moonshelf.encoder.core import Box, core_finder
 from moonshelf.encoder.inputs import prepare_image, stack_pixels
@@ -36,6 +37,9 @@ NAMES: dict[str, str] = {
     "clutter": "share of edge pixels",
     "ground_clutter": "share of edge pixels outside the core region",
     "sharpness": "spread of the Laplacian",
+    "found": "correlation with the product's own photo at its best place, 0 below 0.6",
+    "found_size": "longer side of the product there, as a share of the picture's",
+    "found_off": "distance of the product from the middle, in widths of the picture",
 }
 """Every measure with its unit, in the order of the vector."""
 
@@ -50,10 +54,16 @@ TEMPLATES: tuple[tuple[tuple[float, float], ...], ...] = (
 )
 
 
-def measure_images(images: Sequence[Image.Image]) -> np.ndarray:
+def measure_images(
+    images: Sequence[Image.Image], products: Sequence[Cutout | None] | None = None
+) -> np.ndarray:
     """``[N, len(NAMES)]`` float64. ``area``, ``off_centre`` and ``apart`` are 0 where ``cut`` is.
 
-    Cost: about 40 ms a picture, half of it the core region's trunk.
+    Args:
+        products: what each shows, cut from the product's own photo; the last three are 0 without, and where it is not
+            found.
+
+    Cost: about 40 ms a picture, half of it the core region's trunk; 15 more with a product.
     """
     if not images:
         return np.zeros((0, len(NAMES)))
@@ -61,7 +71,20 @@ def measure_images(images: Sequence[Image.Image]) -> np.ndarray:
     for start in range(0, len(images), 32):
         part = [prepare_image(image, CORE_SIDE) for image in images[start : start + 32]]
         boxes += finder.boxes(stack_pixels(part))
-    return np.array([_measure(image, box) for image, box in zip(images, boxes, strict=True)])
+    shown = products if products is not None else [None] * len(images)
+    return np.array(
+        [
+            _measure(image, box) + _found(image, product)
+            for image, box, product in zip(images, boxes, shown, strict=True)
+        ]
+    )
+
+
+def _found(image: Image.Image, product: Cutout | None) -> list[float]:
+    place = None if product is None else locate(image, product)
+    if place is None or place.peak < LEAST:
+        return [0.0, 0.0, 0.0]
+    return [place.peak, place.size, _off(place.x * image.width, place.y * image.height, image.size)]
 
 
 def _measure(image: Image.Image, core: Box) -> list[float]:
