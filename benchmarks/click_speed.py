@@ -64,7 +64,9 @@ def child(a: argparse.Namespace) -> Told:
         for part in (~test, test)
     )
     sizes = Sizes(len(category), users, item=(int(category.max()) + 1,))
-    model = ClickModel(ClickConfig(interest="din", mode="id", unknown=a.unknown, taste=a.taste), sizes, a.seed).train()
+    model = ClickModel(
+        ClickConfig(interest="din", mode="id", unknown=a.unknown, taste=a.taste), sizes, a.seed
+    ).train()
     config = ClickTrainConfig(batch=a.batch)
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.rate, weight_decay=0.0, fused=True)
     parts = train.epoch(a.batch, np.random.default_rng(a.seed))
@@ -214,7 +216,9 @@ def main() -> int:
     parser.add_argument("--most", type=int, default=0, help="rows to learn from and to score; 0: all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--unknown", type=float, default=0.0)
-    parser.add_argument("--taste", action="store_true", help="ours with what it has beyond DIN (models/taste.py)")
+    parser.add_argument(
+        "--taste", action="store_true", help="ours with what it has beyond DIN (models/taste.py)"
+    )
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.child:
