@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,34 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from moonshelf.creative import fit
+from moonshelf.creative.facts import INDEX
 from moonshelf.creative.fast import FastSelector, load_fast, sigmoid
-from moonshelf.creative.features import BLOCKS, WIDTH, block, ngrams, pieces, standards_of, waves, width_of
-from moonshelf.creative.fit import centred, evidence, fit_fast, spread_of_effects, spread_of_tests
+from moonshelf.creative.features import (
+    BLOCKS,
+    KNOTS,
+    WIDTH,
+    block,
+    curves,
+    knots_of,
+    ngrams,
+    pieces,
+    standards_of,
+    waves,
+    width_of,
+)
+from moonshelf.creative.fit import (
+    MEASURED_MIXES,
+    centred,
+    evidence,
+    fit_fast,
+    spread_of_effects,
+    spread_of_tests,
+)
 from moonshelf.creative.logs import Logged, from_log
 from moonshelf.creative.measures import NAMES, Brief, Seen, briefs, see
 from moonshelf.creative.pairs import build_pairs
 from moonshelf.creative.pairwise import fit_pairwise
+from moonshelf.creative.teacher import Trace, teacher_of
 from moonshelf.encoder import CompactEncoder
 from moonshelf.errors import InputError, TooLittleData
 
@@ -227,3 +249,57 @@ def test_the_pairwise_baseline_finds_it_too_and_its_slope_is_zero(logged: Logged
     length = np.sqrt((x**2).sum(1).mean())
     slope = (x / length).T @ (c * sigmoid(-c * (f[a] - f[b]))) - model.weights["measures"] * length
     assert np.abs(slope).max() < 1e-5
+
+
+def bent_log() -> tuple[Logged, Seen]:
+    """Creatives whose clicks peak at a middle sharpness: no straight line tells which of two is better."""
+    rng = np.random.default_rng(3)
+    log = from_log(make_log(150))
+    sharp = rng.random(len(log.frame))
+    rate = 0.05 * np.exp(-6 * (sharp - 0.5) ** 2)
+    clicks = rng.binomial(log.frame["impressions"].to_numpy(), rate)
+    measured = np.zeros((len(sharp), len(NAMES)))
+    measured[:, INDEX["image.there"]] = 1
+    measured[:, INDEX["image.sharpness"]] = sharp
+    frame = log.frame.with_columns(clicks=pl.Series(clicks))
+    blank = np.zeros((len(sharp), 2 * 512), np.float32)
+    return replace(log, frame=frame), Seen(blank, np.zeros((len(sharp), 0), np.float32), measured)
+
+
+def test_a_curve_finds_a_peak_that_no_line_has(tmp_path: Path) -> None:
+    log, seen = bent_log()
+    line = fit_fast(log, seen, mixes=MEASURED_MIXES[:1], encoder="v")
+    bent = fit_fast(log, seen, mixes=MEASURED_MIXES, encoder="v")
+    assert bent.about["blocks"] == ["measures", "curves"]
+    at = INDEX["image.sharpness"]
+    three = np.zeros((3, len(NAMES)))
+    three[:, at] = 0.1, 0.5, 0.9
+    teacher = teacher_of(bent)
+    assert teacher.evidence(three[1], three[0])[at] > 0.3 < teacher.evidence(three[1], three[2])[at]
+    assert np.allclose(teacher.evidence(three[1], three[0]), -teacher.evidence(three[0], three[1]))
+    trace = teacher.write(three[1], three[2], "A")
+    assert not isinstance(trace, Trace) or trace.main == "image.sharpness"
+    straight = teacher_of(line)
+    assert straight.evidence(three[1], three[0])[at] * straight.evidence(three[1], three[2])[at] <= 0
+    bent.save(tmp_path)
+    again = load_fast(tmp_path)
+    words = log.frame["text"].to_list()
+    assert np.array_equal(again.score(seen, words), bent.score(seen, words))
+    assert np.allclose(bent.shares(seen).sum(1), bent.score(seen, words), atol=1e-5)
+    (tmp_path / "alone").mkdir()
+    replace(bent, standards={}).save(tmp_path / "alone")
+    with pytest.raises(InputError, match="curves"):
+        load_fast(tmp_path / "alone")
+
+
+def test_curves_by_hand() -> None:
+    measures = np.zeros((100, len(NAMES)))
+    measures[:, 0] = np.arange(100)  # 1..99 differ from 0: knots at their quantiles
+    measures[:5, 1] = 1.0  # too seldom there to have knots
+    measures[:, 2] = 7.0  # never differs: one knot, beyond which nothing lies
+    knots = knots_of(measures).reshape(len(NAMES), len(KNOTS))
+    assert np.allclose(knots[0], np.quantile(np.arange(1, 100), KNOTS))
+    assert np.isinf(knots[1]).all() and knots[2].tolist() == [7.0, np.inf, np.inf, np.inf]
+    found = curves(measures, knots.ravel())
+    assert found.shape == (100, width_of("curves", 256)) and np.isfinite(found).all()
+    assert found[99, 1] == pytest.approx(99 - knots[0, 1]) and not found[:, len(KNOTS) :].any()

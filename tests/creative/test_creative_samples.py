@@ -71,12 +71,12 @@ def test_traces_are_true_and_can_be_looked_up(learned: tuple[Material, Chooser, 
 def test_told_facts_are_true_and_loudest_first(learned: tuple[Material, Chooser, Pairs]) -> None:
     material, chooser, _ = learned
     a, b = material.seen.measures[0], material.seen.measures[3]
-    told = told_facts(a, b, chooser.teacher.weights, 4)
+    told = told_facts(a, b, chooser.teacher, 4)
     assert 0 < len(told) <= 4
     for sentence in told:
         found = read_fact(sentence)
         assert found is not None and found.side == "A" and holds(found, a, b)
-    assert told_facts(a, a, chooser.teacher.weights) == []
+    assert told_facts(a, a, chooser.teacher) == []
 
 
 def test_hints_come_from_selectors_that_did_not_see_the_test(

@@ -27,7 +27,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from moonshelf.creative.features import BLOCKS, Standard, block, width_of
+from moonshelf.creative.features import BLOCKS, Standard, block, curves, width_of
 from moonshelf.creative.measures import NAMES, Seen
 from moonshelf.errors import InputError
 from moonshelf.workspace import atomic_write, write_json
@@ -77,8 +77,12 @@ class FastSelector:
 
     def shares(self, seen: Seen) -> np.ndarray:
         """``[N, len(NAMES)]``: what each measure adds to f; all 0 where the selector does not read measures."""
-        weight = self.weights.get("measures")
-        return np.zeros_like(seen.measures) if weight is None else seen.measures * weight
+        weight, bends = self.weights.get("measures"), self.weights.get("curves")
+        total = np.zeros_like(seen.measures) if weight is None else seen.measures * weight
+        if bends is not None:
+            bent = curves(seen.measures, self.standards["curves"][0]) * bends
+            total = total + bent.reshape(*total.shape, -1).sum(2)
+        return total
 
     def save(self, folder: Path) -> None:
         """Write into an existing folder: weights without pickle, and a description."""
@@ -125,6 +129,8 @@ def load_fast(folder: Path) -> FastSelector:
         for name, weight in weights.items():
             if name not in BLOCKS or weight.shape != (width_of(name, told["width"]),):
                 raise ValueError(f"block {name} has another shape")
+        if "curves" in weights and "curves" not in standards:
+            raise ValueError("block curves has no knots")
         return FastSelector(
             weights, float(told["scale"]), float(told["spread"]), told["encoder"], told["width"], told["seed"],
             standards, told["about"],

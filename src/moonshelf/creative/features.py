@@ -5,7 +5,8 @@ products approach ``exp((cos(v, v') - 1) / WIDTH)``: a smooth function of the ve
 ``measure_waves`` and ``layout_waves`` are the same of standardised numbers, by their mean squared difference;
 ``found_waves`` of size and place of the product where its own photo was found, ``match_waves`` of how well words
 suit the searches.
-``ngrams`` are words and pairs of neighbours, hashed to cells (Weinberger et al. 2009), 1 where they occur.
+``curves`` bend what a measure is worth (broken lines). ``ngrams`` are words and pairs of neighbours, hashed to cells
+(Weinberger et al. 2009), 1 where they occur.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from moonshelf.shop.splits import plain_text
 WIDTH = 0.3  # of the waves' kernel, as a difference of cosines
 MEASURE_WIDTH, LAYOUT_WIDTH = 3.0, 1.0  # as half a mean squared difference of standardised numbers
 WAVES = 1536
+KNOTS = (0.2, 0.4, 0.6, 0.8)  # quantiles at which the curve of a measure may bend
 CELLS = 8192
 BLOCKS = (
     "sentence", "tokens", "waves", "ngrams", "measures", "measure_waves",
-    "picture", "picture_waves", "layout", "layout_waves", "grid", "found_waves", "match_waves",
+    "picture", "picture_waves", "layout", "layout_waves", "grid", "found_waves", "match_waves", "curves",
 )  # fmt: skip
 _PICTURED = ("picture", "picture_waves", "layout", "layout_waves", "grid")
 Standard = tuple[np.ndarray, np.ndarray]
@@ -76,6 +78,10 @@ def block(
         return seen.image[:, own : own + LAYOUT]
     if name == "grid":
         return seen.image[:, own + LAYOUT :]
+    if name == "curves":
+        if standards is None or "curves" not in standards:
+            raise ValueError("curves need their knots")
+        return curves(seen.measures, standards["curves"][0]).astype(np.float32)
     if name == "found_waves":
         return _found(seen, seed)
     if name == "match_waves":
@@ -89,6 +95,29 @@ def block(
         rows = np.clip(away, -6, 6) / np.sqrt(max(1, int((spread > 0).sum())))
         return waves(rows.astype(np.float32), seed + 2, MEASURE_WIDTH if of == "measures" else LAYOUT_WIDTH)
     raise ValueError(f"no block {name!r}; there are {', '.join(BLOCKS)}")
+
+
+def curves(measures: np.ndarray, knots: np.ndarray) -> np.ndarray:
+    """``[N, M x KNOTS]``: ``max(0, x - t)`` of each measure beyond each of its knots, so that a sum of them is a broken
+    line: the best size of a product is neither the largest nor the smallest.
+    """
+    own = knots.reshape(len(NAMES), len(KNOTS))
+    out: np.ndarray = np.maximum(0.0, measures[:, :, None] - own).reshape(len(measures), -1)
+    return out
+
+
+def knots_of(measures: np.ndarray) -> np.ndarray:
+    """``[M x KNOTS]`` quantiles of each measure over the creatives where it is not 0; infinite where it never differs
+    enough to have them apart: those bend nothing.
+    """
+    out = np.full((len(NAMES), len(KNOTS)), np.inf)
+    for at, values in enumerate(measures.T):
+        there = values[values != 0]
+        if len(there) >= 10 * len(KNOTS):
+            found = np.quantile(there, KNOTS)
+            apart = np.diff(found, prepend=-np.inf) > 1e-9
+            out[at, apart] = found[apart]
+    return out.ravel()
 
 
 def _found(seen: Seen, seed: int) -> np.ndarray:
@@ -111,19 +140,22 @@ def _match(seen: Seen, seed: int) -> np.ndarray:
 
 
 def standards_of(seen: Seen, texts: Sequence[str]) -> dict[str, Standard]:
-    """Mean and deviation of measures and layout over some creatives."""
+    """Mean and deviation of measures and layout over some creatives, and the knots of curves."""
     out: dict[str, Standard] = {}
     for name in ("measures", "layout") if seen.image.shape[1] else ("measures",):
         rows = block(name, seen, texts).astype(np.float64)
         spread = rows.std(0)
         out[name] = rows.mean(0), np.where(spread > 1e-6, spread, 0.0)
+    knots = knots_of(seen.measures)
+    out["curves"] = knots, knots
     return out
 
 
 def width_of(name: str, encoder_width: int) -> int:
     """Number of columns of a block."""
     return {
-        "sentence": TOKEN_WIDTH, "tokens": TOKEN_WIDTH, "ngrams": CELLS, "measures": len(NAMES),
+        "sentence": TOKEN_WIDTH, "tokens": TOKEN_WIDTH, "ngrams": CELLS,
+        "measures": len(NAMES), "curves": len(NAMES) * len(KNOTS),
         "picture": CHANNELS + encoder_width, "layout": LAYOUT, "grid": GRID,
     }.get(name, WAVES)  # fmt: skip
 

@@ -36,6 +36,8 @@ IMAGE_MIXES: tuple[tuple[str, ...], ...] = (
     ("grid", "layout", "layout_waves", "found_waves", "measures", "measure_waves"),
     ("grid", "layout", "layout_waves", "found_waves", "measures", "measure_waves", "match_waves", "ngrams"),
 )
+MEASURED_MIXES: tuple[tuple[str, ...], ...] = (("measures",), ("measures", "curves"))
+"""Of selectors that read nothing but measures: straight lines, or broken ones."""
 TEXT_PENALTIES, IMAGE_PENALTIES = (30.0, 100.0, 300.0), (1.0, 3.0, 10.0, 30.0)
 
 
@@ -190,7 +192,7 @@ def _scaled(part: np.ndarray, rows: Evidence, name: str) -> tuple[np.ndarray, np
     """
     own = centred(part.astype(np.float32), rows.group, rows.weight)
     factor = np.ones(own.shape[1], dtype=np.float32)
-    if name == "measures":
+    if name in ("measures", "curves"):
         away = np.sqrt((own.astype(np.float64) ** 2).mean(0))
         factor = np.where(away > 1e-6, 1 / np.maximum(away, 1e-6), 0.0).astype(np.float32)
         own = own * factor

@@ -17,11 +17,11 @@ import numpy as np
 from PIL import Image
 
 from moonshelf.creative.chooser import Chooser
-from moonshelf.creative.facts import PHRASES, fact, write_fact
+from moonshelf.creative.facts import INDEX, PHRASES, fact, write_fact
 from moonshelf.creative.fast import FastSelector, sigmoid
 from moonshelf.creative.fit import fit_fast
 from moonshelf.creative.learn import Material
-from moonshelf.creative.measures import NAMES, Brief
+from moonshelf.creative.measures import Brief
 from moonshelf.creative.pairs import CreativePair, Pairs
 from moonshelf.creative.protocol import Kind, Verdict, prompt, write_verdict
 from moonshelf.creative.teacher import Teacher, Trace
@@ -60,16 +60,12 @@ class Sample:
     b: np.ndarray
 
 
-def told_facts(a: np.ndarray, b: np.ndarray, weights: np.ndarray, most: int = FACTS) -> list[str]:
-    """Sentences about A against B, those with the largest ``|weight x difference|`` first."""
-    loud = sorted(PHRASES, key=lambda name: -abs(_evidence(name, a, b, weights)))
-    told = (fact(name, "A", a, b) for name in loud if _evidence(name, a, b, weights))
+def told_facts(a: np.ndarray, b: np.ndarray, teacher: Teacher, most: int = FACTS) -> list[str]:
+    """Sentences about A against B, those of the most evidence (either way) first."""
+    evidence = teacher.evidence(a, b)
+    loud = sorted((name for name in PHRASES if evidence[INDEX[name]]), key=lambda n: -abs(evidence[INDEX[n]]))
+    told = (fact(name, "A", a, b) for name in loud)
     return [write_fact(t) for t in told if t is not None][:most]
-
-
-def _evidence(name: str, a: np.ndarray, b: np.ndarray, weights: np.ndarray) -> float:
-    at = NAMES.index(name)
-    return float(weights[at] * (a[at] - b[at]))
 
 
 def messages(
@@ -141,7 +137,7 @@ def _sample(
     kind: Kind, pair: CreativePair, a: np.ndarray, b: np.ndarray, chance: float | None, teacher: Teacher, number: int,
     brief: bool, images: tuple[Image.Image, ...], most: int,
 ) -> Sample:  # fmt: skip
-    facts = told_facts(a, b, teacher.weights, most)
+    facts = told_facts(a, b, teacher, most)
     trace = teacher.write(a, b, pair.winner)
     answer, reference = "", None
     if isinstance(trace, Trace):
@@ -168,7 +164,7 @@ def question(
     """
     x, y = (Creative(name, 1, 0, text=c.text, queries=c.queries) for name, c in (("a", one), ("b", other)))
     pair = CreativePair(x, y, "", "test", one.title, "", one.queries, 1.0, 0.0, "A")
-    told = told_facts(a, b, teacher.weights, facts)
+    told = told_facts(a, b, teacher, facts)
     images = tuple(c.image() for c in (one, other) if c.image is not None)
     chat = messages(kind, pair, told, chance, brief=brief)
     return Sample(chat, images, "", None, "A", 0, False, a, b)

@@ -1,7 +1,8 @@
 """The measured teacher: given a pair and its winner it writes the protocol's answers, each reason a true sentence.
 
 It needs no network. What a measure is worth comes from the log: ``weights`` of a selector that was fitted on measures
-alone. Its evidence for A is ``e_m = weight_m (a_m - b_m)``, in log click rate. A question is answered by the sum of the
+alone, and how they bend (``features.curves``). Its evidence for A is ``e_m = g_m(a_m) - g_m(b_m)``, in log click rate,
+g_m being a straight or a broken line. A question is answered by the sum of the
 evidence of its measures: A or B from ``LEAST`` on, else equal; its reason is the measure that speaks loudest for the
 answer, said as a checkable sentence (``facts``). The label is the choice. A trace whose evidence as a whole speaks
 against the label is rejected and counted, as are pairs of which nothing can be said. Our design (Creative4U 2508.12628
@@ -18,6 +19,7 @@ import numpy as np
 
 from moonshelf.creative.facts import INDEX, PHRASES, Fact, Side, fact, holds, read_fact, write_fact
 from moonshelf.creative.fast import FastSelector
+from moonshelf.creative.features import curves
 from moonshelf.creative.measures import NAMES
 from moonshelf.creative.protocol import COMPARED, Answer, Better, Choice, Verdict, YesNo, write_verdict
 from moonshelf.errors import InputError
@@ -52,13 +54,30 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """See the module. ``weights``: ``[len(NAMES)]`` log click rate a unit of each measure."""
+    """See the module.
+
+    Attributes:
+        weights: ``[len(NAMES)]`` log click rate a unit of each measure.
+        bends: ``[len(NAMES) x len(KNOTS)]``, how much steeper beyond each knot; None: straight lines.
+        knots: where; see ``features.knots_of``.
+    """
 
     weights: np.ndarray
+    bends: np.ndarray | None = None
+    knots: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.weights.shape != (len(NAMES),) or not np.isfinite(self.weights).all():
             raise ValueError(f"weights of shape {self.weights.shape}, not ({len(NAMES)},), or not finite")
+
+    def evidence(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """``[len(NAMES)]`` of each measure for A, in log click rate."""
+        found: np.ndarray = self.weights * (a - b)
+        if self.bends is not None and self.knots is not None:
+            both = curves(np.stack((a, b)), self.knots) * self.bends
+            bent = both.reshape(2, len(NAMES), -1).sum(2)
+            found = found + bent[0] - bent[1]
+        return found
 
     def write(
         self, a: np.ndarray, b: np.ndarray, winner: Side, *, contradicting: bool = False
@@ -70,7 +89,7 @@ class Teacher:
             winner: the label; it is the choice, whatever the evidence.
             contradicting: keep traces whose evidence speaks for the loser: their reasons stay true, and concede.
         """
-        evidence = self.weights * (a - b)
+        evidence = self.evidence(a, b)
         sign = 1.0 if winner == "A" else -1.0
         total = float(evidence.sum())
         answers: dict[str, Answer] = {"identical": YesNo.NO, "similar": YesNo.NO}
@@ -113,11 +132,14 @@ def teacher_of(selector: FastSelector) -> Teacher:
     Raises:
         InputError: the selector reads other blocks, too: what they explain would be missing from its measures.
     """
-    if set(selector.weights) != {"measures"}:
+    if not {"measures"} <= set(selector.weights) <= {"measures", "curves"}:
         raise InputError(
-            "the teacher needs a selector of measures alone", mend='fit it with mixes=[("measures",)]'
+            "the teacher needs a selector of measures alone", mend="fit it with mixes=MEASURED_MIXES"
         )
-    return Teacher(selector.weights["measures"])
+    bends = selector.weights.get("curves")
+    return Teacher(
+        selector.weights["measures"], bends, None if bends is None else selector.standards["curves"][0]
+    )
 
 
 def teach(
