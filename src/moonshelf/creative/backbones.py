@@ -99,6 +99,19 @@ def check_backbone(name: str) -> None:
         locate(WEIGHTS)
 
 
+def short(device: str) -> bool:
+    """Whether a frozen backbone is held in bfloat16 there: where the processor multiplies it faster than float32.
+
+    What is trained (LoRA, projector) stays in float32 everywhere.
+    """
+    import torch
+
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported())
+    told = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(told.get("avx512_bf16") or told.get("amx_bf16"))
+
+
 def load_backbone(name: str, *, device: str = "cpu", seed: int = 0) -> Backbone:
     """A backbone by its name.
 
@@ -113,7 +126,7 @@ def load_backbone(name: str, *, device: str = "cpu", seed: int = 0) -> Backbone:
         from moonshelf.encoder.smol import load_smol
 
         with quietly():
-            model, processor = load_smol(seed=seed)
+            model, processor = load_smol(seed=seed, short=short(device))
         return Backbone(name, model.to(device), processor, brief=True, whole=("multi_modal_projector",))
     return _hugging_face(name, device)
 
@@ -126,7 +139,7 @@ def _hugging_face(name: str, device: str) -> Backbone:
     try:
         with quietly():
             config = AutoConfig.from_pretrained(path)
-            kind = torch.bfloat16 if device.startswith("cuda") else torch.float32
+            kind = torch.bfloat16 if short(device) else torch.float32
             model = AutoModelForImageTextToText.from_pretrained(path, config=config, dtype=kind)
             processor = load_processor(path)
     except (OSError, ValueError, KeyError, ImportError) as error:

@@ -88,6 +88,12 @@ PHRASES: dict[str, Phrase] = {
     "image.clutter": _image("layout", "has more edges", "has fewer edges", "%", 0),
     "image.sharpness": _image("layout", "is sharper", "is softer", "", 3),
     "image.ground_clutter": _image("background", "has a busier ground", "has a calmer ground", "%", 0),
+    "image.ground_spread": _image("background", "has a more varied ground", "has a more even ground"),
+    "image.lettering": _image("copy", "carries more lettering", "carries less lettering", "%", 0),
+    "image.lettering_contrast": _image(
+        "copy", "has lettering that stands out more", "has lettering that stands out less", "", 2, "image.lettering"
+    ),
+    "image.sticker": _image("copy", "has a larger sticker", "has a smaller sticker", "%", 0),
     "image.brightness": _image("background", "is brighter", "is darker"),
     "image.contrast": _image("background", "has more contrast", "has less contrast"),
     "image.colourful": _image("background", "is more colourful", "is less colourful"),

@@ -147,16 +147,25 @@ def build_smol(
     return model, processor
 
 
-def load_smol(*, size: int = SIZE, seed: int = 0) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
+def load_smol(
+    *, size: int = SIZE, seed: int = 0, short: bool = False
+) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
     """SmolLM2-135M-Instruct from its package, with the trunk before it.
+
+    Args:
+        short: hold the language model in bfloat16; trunk and projector stay in float32.
 
     Raises:
         InputError: the package with the weights is missing, or holds others.
 
-    Cost: some 20 s; 540 MB in float32.
+    Cost: some 20 s; 540 MB in float32, 270 MB in bfloat16.
     """
     file: Path = locate(SMOL)
     given = {"gguf_file": file.name}
     language = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **given)
     tokenizer = AutoTokenizer.from_pretrained(file.parent, **given)
-    return build_smol(language, tokenizer, size=size, seed=seed)
+    model, processor = build_smol(language, tokenizer, size=size, seed=seed)
+    if short:
+        model.model.language_model.to(torch.bfloat16)
+        model.lm_head.to(torch.bfloat16)
+    return model, processor
