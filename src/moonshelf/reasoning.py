@@ -25,6 +25,7 @@ from moonshelf.creative.protocol import COMPARED, BadAnswer, Better, read_verdic
 from moonshelf.creative.reasoner import (
     FILE,
     Answer,
+    ReasonConfig,
     Reasoner,
     ask,
     both_orders,
@@ -95,10 +96,10 @@ def train_reasoner(
     chances = None
     if config.reason.hint:
         chances = chances_of(chooser, crossed(material, chooser, seed=seed), material.places(pairs))
-    samples = _samples(material, chooser, pairs, chances, backbone.brief, config.reason.facts, shop)
+    samples = _samples(material, chooser, pairs, chances, backbone.brief, config.reason, shop)
     rejected: dict[str, int] = {}
     if teaching is not None:  # it does not know the format: its questions are the whole ones
-        whole = _samples(material, chooser, pairs, chances, False, config.reason.facts, shop)
+        whole = _samples(material, chooser, pairs, chances, False, config.reason, shop)
         taught, rejected = teaching.write(whole)
         samples = [
             replace(s, answer=t.answer, reference=t.reference) for s, t in zip(samples, taught, strict=True)
@@ -108,7 +109,7 @@ def train_reasoner(
     why = ", ".join(f"{n:,} {reason}" for reason, n in rejected.items())
     say(
         f"creative reasoner: {kept:,} of {len(samples):,} questions have a trace; of the others "
-        + (why or "what is measured speaks against the label")
+        + (why or "nothing that is measured differs, or it speaks against the label")
     )
     place = unfinished / key
     told: dict[str, Any] = {"questions": len(samples), "traces": kept, "rejected": rejected}
@@ -165,11 +166,20 @@ def _selector(path: str | Path) -> str:
 
 
 def _samples(
-    material: Material, chooser: Chooser, pairs: Pairs, chances: np.ndarray | None, brief: bool, facts: int,
+    material: Material, chooser: Chooser, pairs: Pairs, chances: np.ndarray | None, brief: bool, config: ReasonConfig,
     shop: Shop | None,
 ) -> list[Sample]:  # fmt: skip
     picture = shop.images.decode if material.kind == "image" and shop is not None else None
-    return make_samples(material, chooser, pairs, chances, brief=brief, picture=picture, facts=facts)
+    return make_samples(
+        material,
+        chooser,
+        pairs,
+        chances,
+        brief=brief,
+        picture=picture,
+        facts=config.facts,
+        concede=config.concede,
+    )
 
 
 def questions(
@@ -180,8 +190,7 @@ def questions(
     if reasoner.config.hint:
         scores = chooser.fast.score(material.seen, material.texts)
         chances = chances_of(chooser, scores, material.places(pairs))
-    brief, facts = reasoner.backbone.brief, reasoner.config.facts
-    return _samples(material, chooser, pairs, chances, brief, facts, shop)
+    return _samples(material, chooser, pairs, chances, reasoner.backbone.brief, reasoner.config, shop)
 
 
 def choose_by_words(

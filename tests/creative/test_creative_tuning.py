@@ -21,6 +21,8 @@ from moonshelf.creative.reasoner import (
     ADAPTER,
     ReasonConfig,
     Reasoner,
+    _answer,
+    _letters,
     ask,
     both_orders,
     inputs_of,
@@ -196,6 +198,25 @@ def test_texts_alone_need_no_pictures(tmp_path: Path) -> None:
     first, second = both_orders(data, answers)
     assert [read_verdict(a.text).choice.value for a in answers] == [s.winner for s in data]
     assert (first > 0.5).all() and (second > 0.5).all() and (first <= 1).all()
+
+
+def test_the_probability_is_that_of_the_first_choice() -> None:
+    """The letter in the last tag repeats it, with certainty: only the first one was in doubt."""
+    words = smol().tokenizer
+    text = write_verdict(verdict("B"))
+    ids = words.encode(text, add_special_tokens=False)
+    letters = _letters(words)
+    scores = np.zeros((len(ids), 4))
+    places = [i for i, t in enumerate(ids) if t in letters[0] + letters[1]]
+    at = [i for i in places if words.decode(ids[:i]).rstrip().endswith("choice:")]
+    assert len(at) == 1 and len(places) > 2
+    scores[at[0]] = -1.0, 0.0, -1.0, 0.0
+    last = [i for i in places if words.decode(ids[:i]).rstrip().endswith("<answer>")]
+    scores[last[0]] = -30.0, 30.0, -30.0, 30.0
+    found = _answer(words, ids, scores, letters)
+    assert found.chance == pytest.approx(1 / (1 + np.exp(1)), abs=1e-9)
+    scores[at[0]] = 1.0, 0.0, 1.0, 0.0  # the line would rather have had A: what is said in the end counts
+    assert _answer(words, ids, scores, letters).chance == pytest.approx(0, abs=1e-9)
 
 
 def test_an_untrained_model_gives_no_choice() -> None:

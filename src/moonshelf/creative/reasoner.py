@@ -1,7 +1,7 @@
 """A language model that writes verdicts: a backbone with a LoRA, asked in both orders, saved without the backbone.
 
-``P(A wins)`` is read where the answer's letter is written: the share of A among the two letters there. Our design; the
-mean of both orders is what counts (``evaluation.selection``).
+``P(A wins)`` is read where the choice's letter is first written (the line ``10. choice``; what follows repeats it): the
+share of A among the two letters there. Our design; the mean of both orders is what counts (``evaluation.selection``).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from moonshelf.progress import Progress
 from moonshelf.workspace import write_json
 
 FILE, ADAPTER, FORMAT = "reasoner.json", "adapter", 1
-OPEN = "<answer>"
+OPENED = ("choice:", "<answer>")  # what stands before the letter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +33,7 @@ class ReasonConfig:
         rank, alpha: of the LoRA.
         hint: tell it what the fast selector holds of the pair.
         facts: measured sentences in a prompt.
+        concede: learn traces whose measures speak for the loser, too (``samples.make_samples``).
         most_tokens: of an answer.
     """
 
@@ -40,6 +41,7 @@ class ReasonConfig:
     alpha: int = 32
     hint: bool = True
     facts: int = FACTS
+    concede: bool = True
     most_tokens: int = 256
 
 
@@ -150,7 +152,8 @@ def ask(reasoner: Reasoner, samples: Sequence[Sample], *, batch: int = 8) -> lis
     from transformers import LogitsProcessorList
 
     tokenizer, model = reasoner.backbone.tokenizer, reasoner.model
-    letters = [tokenizer.encode(letter, add_special_tokens=False)[-1] for letter in "AB"]
+    letters = _letters(tokenizer)
+    columns = [token for both in letters for token in both]
     order = sorted(
         range(len(samples)), key=lambda i: len(str(samples[i].messages))
     )  # chats of one length together
@@ -165,7 +168,7 @@ def ask(reasoner: Reasoner, samples: Sequence[Sample], *, batch: int = 8) -> lis
                 seen: list[Any] = []
 
                 def note(ids: Any, scores: Any, seen: list[Any] = seen) -> Any:
-                    seen.append(scores[:, letters].float().cpu())
+                    seen.append(scores[:, columns].float().cpu())
                     return scores
 
                 written = model.generate(
@@ -177,26 +180,38 @@ def ask(reasoner: Reasoner, samples: Sequence[Sample], *, batch: int = 8) -> lis
                 for row, i in enumerate(part):
                     ids = [t for t in new[row].tolist() if t != tokenizer.pad_token_id]
                     pairs = np.array([s[row].numpy() for s in seen[: len(ids)]])
-                    out[i] = _answer(tokenizer, ids, pairs)
+                    out[i] = _answer(tokenizer, ids, pairs, letters)
                 bar.advance(len(part))
     finally:
         model.train(was)
     return [answer for answer in out if answer is not None]
 
 
-def _answer(tokenizer: Any, ids: list[int], scores: np.ndarray) -> Answer:
-    """The text, and the share of A at the letter after the last ``<answer>``."""
+def _letters(tokenizer: Any) -> list[list[int]]:
+    """Tokens of A and B, after a blank and without one."""
+    return [[tokenizer.encode(blank + x, add_special_tokens=False)[-1] for x in "AB"] for blank in (" ", "")]
+
+
+def _answer(tokenizer: Any, ids: list[int], scores: np.ndarray, letters: list[list[int]]) -> Answer:
+    """The text, and the share of A where the choice is first written.
+
+    Args:
+        scores: ``[T, 4]`` of the tokens of ``letters``, one after the other, at each place.
+    """
     text = tokenizer.decode(ids, skip_special_tokens=True).strip()
     choice = read_choice(text)
     if choice is None:
         return Answer(text, float("nan"), len(ids))
-    for at in range(len(ids) - 1, 0, -1):
-        if tokenizer.decode(ids[:at]).rstrip().endswith(OPEN):
-            a, b = scores[at]
+    for before in OPENED:
+        for at in range(1, len(ids)):
+            pair = next((n for n, both in enumerate(letters) if ids[at] in both), None)
+            if pair is None or not tokenizer.decode(ids[:at]).rstrip().endswith(before):
+                continue
+            a, b = scores[at, 2 * pair : 2 * pair + 2]
             chance = float(1 / (1 + np.exp(np.clip(b - a, -60, 60))))
             if (chance > 0.5) == (choice.value == "A"):
                 return Answer(text, chance, len(ids))
-            break  # the letter was not a token of its own here
+            break  # it chose otherwise in the end
     return Answer(text, 1.0 if choice.value == "A" else 0.0, len(ids))
 
 

@@ -105,6 +105,7 @@ def make_samples(
     both: bool = True,
     picture: Callable[[str], Image.Image] | None = None,
     facts: int = FACTS,
+    concede: bool = False,
 ) -> list[Sample]:
     """Samples of pairs, each in both orders, the two after one another.
 
@@ -114,6 +115,8 @@ def make_samples(
         both: False asks in the stored order alone.
         picture: gives a picture by its id, for creatives that are pictures.
         facts: sentences in a prompt.
+        concede: with traces of pairs whose measures speak for the loser, too: their reasons are true and concede it.
+            Without them a model learns that measures are never wrong, and stops weighing the selector's hint.
     """
     at = material.places(pairs)
     teacher, measures = chooser.teacher, material.seen.measures
@@ -122,12 +125,12 @@ def make_samples(
         a, b = measures[at[0][number]], measures[at[1][number]]
         chance = None if chances is None else float(chances[number])
         shown = () if picture is None else tuple(picture(c.image_id or "") for c in (pair.a, pair.b))
-        one = _sample(material.kind, pair, a, b, chance, teacher, number, brief, shown, facts)
+        one = _sample(material.kind, pair, a, b, chance, teacher, number, brief, shown, facts, concede)
         out.append(one)
         if both:
             turned = _sample(
                 material.kind, pair.swapped(), b, a, None if chance is None else 1 - chance, teacher, number, brief,
-                shown[::-1], facts,
+                shown[::-1], facts, concede,
             )  # fmt: skip
             out.append(replace(turned, swapped=True))
     return out
@@ -135,10 +138,10 @@ def make_samples(
 
 def _sample(
     kind: Kind, pair: CreativePair, a: np.ndarray, b: np.ndarray, chance: float | None, teacher: Teacher, number: int,
-    brief: bool, images: tuple[Image.Image, ...], most: int,
+    brief: bool, images: tuple[Image.Image, ...], most: int, concede: bool,
 ) -> Sample:  # fmt: skip
     facts = told_facts(a, b, teacher, most)
-    trace = teacher.write(a, b, pair.winner)
+    trace = teacher.write(a, b, pair.winner, contradicting=concede)
     answer, reference = "", None
     if isinstance(trace, Trace):
         # reasons as the prompt says them, of A against B: they can be looked up there
