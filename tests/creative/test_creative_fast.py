@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from moonshelf.creative import fit
+from moonshelf.creative.additive import fit_additive, solve
 from moonshelf.creative.facts import INDEX
 from moonshelf.creative.fast import FastSelector, load_fast, sigmoid
 from moonshelf.creative.features import (
@@ -23,7 +24,9 @@ from moonshelf.creative.features import (
     WIDTH,
     block,
     curves,
+    filled,
     knots_of,
+    means_of,
     ngrams,
     pieces,
     standards_of,
@@ -31,7 +34,6 @@ from moonshelf.creative.features import (
     width_of,
 )
 from moonshelf.creative.fit import (
-    MEASURED_MIXES,
     centred,
     evidence,
     fit_fast,
@@ -42,7 +44,7 @@ from moonshelf.creative.logs import Logged, from_log
 from moonshelf.creative.measures import NAMES, Brief, Seen, briefs, see
 from moonshelf.creative.pairs import build_pairs
 from moonshelf.creative.pairwise import fit_pairwise
-from moonshelf.creative.teacher import Trace, teacher_of
+from moonshelf.creative.teacher import Teacher, Trace, teacher_of
 from moonshelf.encoder import CompactEncoder
 from moonshelf.errors import InputError, TooLittleData
 
@@ -268,12 +270,12 @@ def bent_log() -> tuple[Logged, Seen]:
 
 def test_a_curve_finds_a_peak_that_no_line_has(tmp_path: Path) -> None:
     log, seen = bent_log()
-    line = fit_fast(log, seen, mixes=MEASURED_MIXES[:1], encoder="v")
-    bent = fit_fast(log, seen, mixes=MEASURED_MIXES, encoder="v")
+    line = fit_fast(log, seen, mixes=[("measures",)], encoder="v")
+    bent = fit_additive(log, seen, encoder="v")
     assert bent.about["blocks"] == ["measures", "curves"]
     at = INDEX["image.sharpness"]
     three = np.zeros((3, len(NAMES)))
-    three[:, at] = 0.1, 0.5, 0.9
+    three[:, at], three[:, INDEX["image.there"]] = (0.1, 0.5, 0.9), 1
     teacher = teacher_of(bent)
     assert teacher.evidence(three[1], three[0])[at] > 0.3 < teacher.evidence(three[1], three[2])[at]
     assert np.allclose(teacher.evidence(three[1], three[0]), -teacher.evidence(three[0], three[1]))
@@ -303,3 +305,39 @@ def test_curves_by_hand() -> None:
     found = curves(measures, knots.ravel())
     assert found.shape == (100, width_of("curves", 256)) and np.isfinite(found).all()
     assert found[99, 1] == pytest.approx(99 - knots[0, 1]) and not found[:, len(KNOTS) :].any()
+
+
+def test_what_is_not_there_counts_as_the_mean_of_what_is() -> None:
+    """The size of a product that was not found is not 0: it says nothing, and being found has a measure of its own."""
+    measures = np.zeros((4, len(NAMES)))
+    size, found = INDEX["image.found_size"], INDEX["image.found"]
+    measures[:3, found], measures[:3, size] = 0.9, (0.4, 0.6, 0.8)
+    means = means_of(measures)
+    assert means[size] == pytest.approx(0.6) and means[INDEX["text.words"]] == 0
+    whole = filled(measures, means)
+    assert whole[:, size].tolist() == pytest.approx([0.4, 0.6, 0.8, 0.6]) and whole[3, found] == 0
+    weights = np.zeros(len(NAMES))
+    weights[size] = 2.0
+    teacher = Teacher(weights, means=means)
+    assert teacher.evidence(measures[2], measures[3])[size] == pytest.approx(0.4)
+    seen = Seen(np.zeros((4, 1024), np.float32), np.zeros((4, 0), np.float32), measures)
+    model = FastSelector({"measures": weights}, standards=standards_of(seen, [""] * 4))
+    assert model.score(seen, [""] * 4) == pytest.approx(whole[:, size] * 2, abs=1e-6)
+    assert model.shares(seen).sum(1) == pytest.approx(whole[:, size] * 2)
+
+
+def test_few_measures_speak() -> None:
+    """Three of thirty columns matter: the others get nothing to say, and those three what they are worth."""
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(200), 4)
+    columns = rng.normal(size=(800, 30))
+    target = centred(
+        columns[:, :3] @ np.array([0.5, -0.3, 0.2]) + rng.normal(0, 0.2, 800), group, np.ones(800)
+    )
+    weight = np.full(800, 25.0)
+    sparse = solve(columns, np.arange(30), target, weight, group, 10000.0)
+    assert sparse[:3] == pytest.approx([0.5, -0.3, 0.2], abs=0.04)
+    within = centred(columns, group, weight)
+    ridge = np.linalg.lstsq(within, target, rcond=None)[0]
+    assert np.abs(sparse[3:]).mean() < 0.4 * np.abs(ridge[3:]).mean()
+    assert solve(np.zeros((800, 2)), np.arange(2), target, weight, group, 1.0).tolist() == [0, 0]

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from moonshelf.creative.facts import INDEX, fact, read_fact, write_fact
 from moonshelf.creative.measures import Brief, see, share_among
-from moonshelf.creative.place import LEAST, SIDE, Cutout, _array, _correlation, cutout_of, locate
+from moonshelf.creative.place import INSIDE, LEAST, SIDE, Cutout, _array, _correlation, cutout_of, locate
 from moonshelf.encoder import CompactEncoder
 
 
@@ -57,21 +57,40 @@ def test_not_found_where_it_is_not() -> None:
 
 
 def test_the_correlation_is_the_formula() -> None:
-    """Against sums written out, at every place."""
+    """Against sums written out, at every place: what lies outside the picture counts for neither."""
     rng = np.random.default_rng(1)
-    seen, rgb = rng.random((11, 13, 3), dtype=np.float32), rng.random((4, 5, 3), dtype=np.float32)
+    inside = np.zeros((11, 13), dtype=np.float32)
+    inside[3:9, 2:11] = 1
+    seen = rng.random((11, 13, 3), dtype=np.float32) * inside[..., None]
+    rgb = rng.random((4, 5, 3), dtype=np.float32)
     mask = (rng.random((4, 5)) < 0.7).astype(np.float32)
-    spectra = [np.fft.rfft2(seen[..., c], (11, 13)) for c in range(3)]
-    squares = np.fft.rfft2((seen**2).sum(2), (11, 13))
-    found = _correlation(spectra, squares, (11, 13), rgb, mask)
+    planes = np.concatenate((seen.transpose(2, 0, 1), (seen**2).sum(2)[None], inside[None]))
+    found = _correlation(np.fft.rfft2(planes).astype(np.complex64), (11, 13), rgb, mask)
     assert found.shape == (8, 9)
-    own = (rgb - (rgb * mask[..., None]).sum((0, 1)) / mask.sum()) * mask[..., None]
+    compared = 0
     for i in range(8):
         for j in range(9):
+            both = mask * inside[i : i + 4, j : j + 5]
+            if both.sum() < INSIDE * mask.sum() - 1e-3:
+                assert found[i, j] == 0
+                continue
             part = seen[i : i + 4, j : j + 5]
-            other = (part - (part * mask[..., None]).sum((0, 1)) / mask.sum()) * mask[..., None]
+            own, other = (
+                (v - (v * both[..., None]).sum((0, 1)) / both.sum()) * both[..., None] for v in (rgb, part)
+            )
             expected = (own * other).sum() / np.sqrt((own**2).sum() * (other**2).sum())
-            assert found[i, j] == pytest.approx(expected, abs=1e-4)
+            assert found[i, j] == pytest.approx(expected, abs=1e-3)
+            compared += 1
+    assert 10 < compared < 72
+
+
+def test_found_where_it_reaches_beyond_the_picture() -> None:
+    cut = cutout_of(mug())
+    assert cut is not None
+    for size, x, y in ((0.9, 0.75, 0.55), (0.8, 0.3, 0.85)):
+        found = locate(placed(size, x, y, seed=4), cut)
+        assert found.peak > LEAST
+        assert abs(np.log(found.size / size)) < 0.12 and abs(found.x - x) < 0.05 and abs(found.y - y) < 0.05
 
 
 def test_wide_and_tiny_pictures() -> None:

@@ -88,6 +88,13 @@ PHRASES: dict[str, Phrase] = {
     "image.clutter": _image("layout", "has more edges", "has fewer edges", "%", 0),
     "image.sharpness": _image("layout", "is sharper", "is softer", "", 3),
     "image.ground_clutter": _image("background", "has a busier ground", "has a calmer ground", "%", 0),
+    "image.ground_breaks": _image(
+        "layout", "has more that breaks its ground", "has less that breaks its ground", "%", 1
+    ),
+    "image.ground_colours": _image(
+        "background", "has a ground of more colours", "has a ground of fewer colours", "", 1
+    ),
+    "image.ground_repeat": _image("background", "has a more repetitive ground", "has a less repetitive ground"),
     "image.ground_spread": _image("background", "has a more varied ground", "has a more even ground"),
     "image.lettering": _image("copy", "carries more lettering", "carries less lettering", "%", 0),
     "image.lettering_contrast": _image(

@@ -27,7 +27,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from moonshelf.creative.features import BLOCKS, Standard, block, curves, width_of
+from moonshelf.creative.features import BLOCKS, Standard, block, curves, filled, width_of
 from moonshelf.creative.measures import NAMES, Seen
 from moonshelf.errors import InputError
 from moonshelf.workspace import atomic_write, write_json
@@ -78,9 +78,11 @@ class FastSelector:
     def shares(self, seen: Seen) -> np.ndarray:
         """``[N, len(NAMES)]``: what each measure adds to f; all 0 where the selector does not read measures."""
         weight, bends = self.weights.get("measures"), self.weights.get("curves")
-        total = np.zeros_like(seen.measures) if weight is None else seen.measures * weight
+        known = "present" in self.standards
+        whole = filled(seen.measures, self.standards["present"][0]) if known else seen.measures
+        total = np.zeros_like(whole) if weight is None else whole * weight
         if bends is not None:
-            bent = curves(seen.measures, self.standards["curves"][0]) * bends
+            bent = curves(whole, self.standards["curves"][0]) * bends
             total = total + bent.reshape(*total.shape, -1).sum(2)
         return total
 

@@ -5,8 +5,8 @@ products approach ``exp((cos(v, v') - 1) / WIDTH)``: a smooth function of the ve
 ``measure_waves`` and ``layout_waves`` are the same of standardised numbers, by their mean squared difference;
 ``found_waves`` of size and place of the product where its own photo was found, ``match_waves`` of how well words
 suit the searches.
-``curves`` bend what a measure is worth (broken lines). ``ngrams`` are words and pairs of neighbours, hashed to cells
-(Weinberger et al. 2009), 1 where they occur.
+``curves`` bend what a measure is worth (broken lines; ``additive``). ``ngrams`` are words and pairs of neighbours,
+hashed to cells (Weinberger et al. 2009), 1 where they occur.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from moonshelf.creative.facts import INDEX, PHRASES
 from moonshelf.creative.looks import GRID, LAYOUT
 from moonshelf.creative.measures import NAMES, Seen
 from moonshelf.encoder.efficientnet import CHANNELS
@@ -69,7 +70,10 @@ def block(
     if name == "ngrams":
         return ngrams(texts)
     if name == "measures":
-        return seen.measures.astype(np.float32)
+        known = standards is not None and "present" in standards
+        return (
+            filled(seen.measures, standards["present"][0]) if known and standards else seen.measures
+        ).astype(np.float32)
     if name == "picture":
         return seen.image[:, :own]
     if name == "picture_waves":
@@ -81,7 +85,8 @@ def block(
     if name == "curves":
         if standards is None or "curves" not in standards:
             raise ValueError("curves need their knots")
-        return curves(seen.measures, standards["curves"][0]).astype(np.float32)
+        whole = filled(seen.measures, standards["present"][0])
+        return curves(whole, standards["curves"][0]).astype(np.float32)
     if name == "found_waves":
         return _found(seen, seed)
     if name == "match_waves":
@@ -91,10 +96,33 @@ def block(
         if standards is None or of not in standards:
             raise ValueError(f"{name} needs the standard of {of}")
         mean, spread = standards[of]
-        away = (block(of, seen, texts).astype(np.float64) - mean) / np.where(spread > 0, spread, np.inf)
+        away = (block(of, seen, texts, seed, standards).astype(np.float64) - mean) / np.where(
+            spread > 0, spread, np.inf
+        )
         rows = np.clip(away, -6, 6) / np.sqrt(max(1, int((spread > 0).sum())))
         return waves(rows.astype(np.float32), seed + 2, MEASURE_WIDTH if of == "measures" else LAYOUT_WIDTH)
     raise ValueError(f"no block {name!r}; there are {', '.join(BLOCKS)}")
+
+
+def filled(measures: np.ndarray, means: np.ndarray) -> np.ndarray:
+    """Measures, with the mean in place of what is not there (``facts``: ``Phrase.needs``); rows ``[..., M]``."""
+    return np.where(there(measures), measures, means)
+
+
+def there(measures: np.ndarray) -> np.ndarray:
+    """Where a measure means something: what it is about was there to be measured."""
+    out = np.ones(measures.shape, dtype=bool)
+    for name, phrase in PHRASES.items():
+        if phrase.needs and phrase.needs != name:
+            out[..., INDEX[name]] = measures[..., INDEX[phrase.needs]] > 0
+    return out
+
+
+def means_of(measures: np.ndarray) -> np.ndarray:
+    """``[M]`` mean of each measure over the creatives where it means something; 0 where it never does."""
+    known = there(measures)
+    count = known.sum(0)
+    return np.where(count > 0, np.where(known, measures, 0.0).sum(0) / np.maximum(count, 1), 0.0)
 
 
 def curves(measures: np.ndarray, knots: np.ndarray) -> np.ndarray:
@@ -112,9 +140,9 @@ def knots_of(measures: np.ndarray) -> np.ndarray:
     """
     out = np.full((len(NAMES), len(KNOTS)), np.inf)
     for at, values in enumerate(measures.T):
-        there = values[values != 0]
-        if len(there) >= 10 * len(KNOTS):
-            found = np.quantile(there, KNOTS)
+        some = values[values != 0]
+        if len(some) >= 10 * len(KNOTS):
+            found = np.quantile(some, KNOTS)
             apart = np.diff(found, prepend=-np.inf) > 1e-9
             out[at, apart] = found[apart]
     return out.ravel()
@@ -140,14 +168,13 @@ def _match(seen: Seen, seed: int) -> np.ndarray:
 
 
 def standards_of(seen: Seen, texts: Sequence[str]) -> dict[str, Standard]:
-    """Mean and deviation of measures and layout over some creatives, and the knots of curves."""
-    out: dict[str, Standard] = {}
+    """Mean and deviation of measures and layout over some creatives; knots of curves; means of what is there."""
+    means, knots = means_of(seen.measures), knots_of(seen.measures)
+    out: dict[str, Standard] = {"present": (means, means), "curves": (knots, knots)}
     for name in ("measures", "layout") if seen.image.shape[1] else ("measures",):
-        rows = block(name, seen, texts).astype(np.float64)
+        rows = block(name, seen, texts, standards=out).astype(np.float64)
         spread = rows.std(0)
         out[name] = rows.mean(0), np.where(spread > 1e-6, spread, 0.0)
-    knots = knots_of(seen.measures)
-    out["curves"] = knots, knots
     return out
 
 

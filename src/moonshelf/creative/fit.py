@@ -36,8 +36,6 @@ IMAGE_MIXES: tuple[tuple[str, ...], ...] = (
     ("grid", "layout", "layout_waves", "found_waves", "measures", "measure_waves"),
     ("grid", "layout", "layout_waves", "found_waves", "measures", "measure_waves", "match_waves", "ngrams"),
 )
-MEASURED_MIXES: tuple[tuple[str, ...], ...] = (("measures",), ("measures", "curves"))
-"""Of selectors that read nothing but measures: straight lines, or broken ones."""
 TEXT_PENALTIES, IMAGE_PENALTIES = (30.0, 100.0, 300.0), (1.0, 3.0, 10.0, 30.0)
 
 
@@ -161,7 +159,7 @@ def fit_fast(
         for penalty in penalties:
             alpha = _solve(inner, ours, penalty, sigma2, np.float32)
             tried.append(
-                {"blocks": list(mix), "penalty": penalty, "val_error": _error(outer @ alpha, theirs)}
+                {"blocks": list(mix), "penalty": penalty, "val_error": error_of(outer @ alpha, theirs)}
             )
     best = min(tried, key=lambda t: t["val_error"])
     mix, penalty = tuple(best["blocks"]), float(best["penalty"])
@@ -172,8 +170,8 @@ def fit_fast(
     weights = _weights(blocks(train), ours, mix, penalty, sigma2)
     model = FastSelector(weights, 1.0, 0.2, encoder, width, seed, standards)
     scores = model.score(seen.take(val), [texts[i] for i in val])
-    spread = _spread(scores, theirs, 1 / (frame[val]["clicks"].to_numpy() + 0.5))
-    scale = _scale(logged.part("val"), scores, rules, seed)
+    spread = spread_of(scores, theirs, 1 / (frame[val]["clicks"].to_numpy() + 0.5))
+    scale = scale_of(logged.part("val"), scores, rules, seed)
     if refit:
         whole = np.concatenate((train, val))
         weights = _weights(blocks(whole), evidence(frame[whole], tau2), mix, penalty, sigma2)
@@ -192,7 +190,7 @@ def _scaled(part: np.ndarray, rows: Evidence, name: str) -> tuple[np.ndarray, np
     """
     own = centred(part.astype(np.float32), rows.group, rows.weight)
     factor = np.ones(own.shape[1], dtype=np.float32)
-    if name in ("measures", "curves"):
+    if name == "measures":
         away = np.sqrt((own.astype(np.float64) ** 2).mean(0))
         factor = np.where(away > 1e-6, 1 / np.maximum(away, 1e-6), 0.0).astype(np.float32)
         own = own * factor
@@ -233,13 +231,13 @@ def _weights(
     }
 
 
-def _error(told: np.ndarray, rows: Evidence) -> float:
+def error_of(told: np.ndarray, rows: Evidence) -> float:
     """Weighted squared error as a share of that of telling nothing."""
     told = centred(told, rows.group, rows.weight)
     return float((rows.weight * (rows.target - told) ** 2).sum() / (rows.weight * rows.target**2).sum())
 
 
-def _spread(scores: np.ndarray, rows: Evidence, noise: np.ndarray) -> float:
+def spread_of(scores: np.ndarray, rows: Evidence, noise: np.ndarray) -> float:
     """Standard deviation, inside tests, of true log rates around the scores: squares left, less the clicks' chance."""
     left = rows.target - centred(scores, rows.group, rows.weight)
     free = max(1e-9, 1 - len(np.unique(rows.group)) / len(left))
@@ -247,7 +245,7 @@ def _spread(scores: np.ndarray, rows: Evidence, noise: np.ndarray) -> float:
     return float(np.sqrt(max(0.001, excess)))
 
 
-def _scale(val: Logged, scores: np.ndarray, rules: PairRules | None, seed: int) -> float:
+def scale_of(val: Logged, scores: np.ndarray, rules: PairRules | None, seed: int) -> float:
     """``s`` of the largest likelihood of val's winners, by Newton's method; from 0.1 to 100."""
     place = {name: i for i, name in enumerate(val.frame["creative_id"].to_list())}
     pairs = build_pairs(val, rules, seed=seed).frame

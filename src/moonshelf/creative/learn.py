@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from moonshelf.creative.additive import fit_additive
 from moonshelf.creative.chooser import Chooser
 from moonshelf.creative.facts import INDEX
 from moonshelf.creative.fast import FastSelector
-from moonshelf.creative.fit import MEASURED_MIXES, fit_fast
+from moonshelf.creative.fit import fit_fast
 from moonshelf.creative.logs import Logged, from_shop, pooled
 from moonshelf.creative.measures import Seen, briefs, see
 from moonshelf.creative.pairs import PairRules, Pairs, build_pairs
@@ -152,7 +153,7 @@ def learn(
     seen = material.seen.take(known)
     loose = replace(rules, alone="")  # of pooled texts no picture is left to be the same
     fast = fit_fast(whole, seen, rules=loose, seed=seed, encoder=encoder.version)
-    measures = fit_fast(whole, seen, mixes=MEASURED_MIXES, rules=loose, seed=seed, encoder=encoder.version)
+    measures = fit_additive(whole, seen, rules=loose, seed=seed, encoder=encoder.version)
     of = "sentence" if material.kind == "text" else "picture"
     logistic: FastSelector | None = None
     try:

@@ -2,7 +2,8 @@
 
 Sources: colourfulness Hasler & Suesstrunk 2003; harmony templates Cohen-Or et al. 2006 (sectors of the hue circle);
 sharpness as variance of the Laplacian (Pech-Pacheco et al. 2000). Subject: ``augment.subject`` where the ground is
-plain, ``encoder.core`` anywhere; the product itself: ``place``; letters and stickers: ``lettering``.
+plain, ``encoder.core`` anywhere; the product itself: ``place``; letters and stickers: ``lettering``; what stands
+behind: ``ground``.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import numpy as np
 from PIL import Image
 
 from moonshelf.augment.subject import find_subject
+from moonshelf.creative import ground
 from moonshelf.creative.lettering import find_lines, find_sticker, overlap
-from moonshelf.creative.place import LEAST, Cutout, Place, locate
+from moonshelf.creative.place import LEAST, Cutout, locate
 from moonshelf.encoder.core import SIDE as CORE_SIDE
 from moonshelf.encoder.core import Box, core_finder
 from moonshelf.encoder.inputs import prepare_image, stack_pixels
@@ -36,9 +38,8 @@ NAMES: dict[str, str] = {
     "colourful": "colourfulness",
     "harmony": "share of colour inside the best harmonic sectors",
     "clutter": "share of edge pixels",
-    "ground_clutter": "share of edge pixels on the ground: outside product (core region where not found) and letters",
-    "ground_spread": "spread of brightness over the ground, without its fine texture",
     "sharpness": "spread of the Laplacian",
+    **ground.NAMES,
     "lettering": "share of the picture that lines of letters fill, those of a sticker left out",
     "lettering_contrast": "contrast of the surest of these lines against its ground, 0 without",
     "sticker": "share of the picture that a sticker (one strong colour with letters) fills",
@@ -68,7 +69,7 @@ def measure_images(
         products: what each shows, cut from the product's own photo; the last three are 0 without, and where it is not
             found.
 
-    Cost: about 65 ms a picture, a third of it the core region's trunk, a third letters; 15 more with a product.
+    Cost: about 75 ms a picture, a quarter of it the core region's trunk, a third letters; 35 more with a product.
     """
     if not images:
         return np.zeros((0, len(NAMES)))
@@ -82,20 +83,11 @@ def measure_images(
     )
 
 
-def _found(image: Image.Image, product: Cutout | None) -> tuple[Place | None, Box]:
-    """Where the product is, and its box as shares of the picture."""
-    place = None if product is None else locate(image, product)
-    if product is None or place is None or place.peak < LEAST:
-        return None, (0.0, 0.0, 0.0, 0.0)
-    longest = max(product.rgb.size)
-    w, h = (place.size * max(image.size) * side / longest for side in product.rgb.size)
-    w, h = w / image.width, h / image.height
-    return place, (place.x - w / 2, place.y - h / 2, place.x + w / 2, place.y + h / 2)
-
-
 def _measure(image: Image.Image, core: Box, product: Cutout | None) -> list[float]:
     rgb = image.convert("RGB")
-    place, shown = _found(rgb, product)
+    place = None if product is None else locate(rgb, product)
+    if place is not None and place.peak < LEAST:
+        place = None
     sticker = find_sticker(rgb)
     lines = [line for line in find_lines(rgb) if sticker is None or overlap(line.box, sticker) < 0.5]
     share = SIDE / max(rgb.size)
@@ -117,10 +109,8 @@ def _measure(image: Image.Image, core: Box, product: Cutout | None) -> list[floa
     left, top, right, bottom = core
     across, down = np.diff(grey, axis=1)[:-1], np.diff(grey, axis=0)[:, :-1]
     edges = np.hypot(across, down) > EDGE
-    ground = np.ones(grey.shape, dtype=bool)
-    for box in (shown if place else core, *(line.box for line in lines), *([sticker] if sticker else [])):
-        ground[_inside(box, size)] = False
-    outside = ground[:-1, :-1]
+    boxes = [line.box for line in lines] + ([sticker] if sticker else []) + ([] if place else [core])
+    behind = ground.ground_mask(size, (product, place) if product and place else None, boxes)
     laplace = 4 * grey[1:-1, 1:-1] - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:]
     return [
         float(cut),
@@ -134,9 +124,8 @@ def _measure(image: Image.Image, core: Box, product: Cutout | None) -> list[floa
         _colourful(pixels),
         _harmony(rgb),
         float(edges.mean()),
-        float(edges[outside].mean()) if outside.any() else 0.0,
-        _spread(grey, ground),
         float(laplace.std()),
+        *ground.measure_ground(pixels, behind),
         sum(line.area for line in lines),
         lines[0].contrast if lines else 0.0,
         0.0 if sticker is None else (sticker[2] - sticker[0]) * (sticker[3] - sticker[1]),
@@ -146,28 +135,6 @@ def _measure(image: Image.Image, core: Box, product: Cutout | None) -> list[floa
             else (0.0, 0.0, 0.0)
         ),
     ]
-
-
-def _inside(box: Box, size: tuple[int, int]) -> tuple[slice, slice]:
-    left, top, right, bottom = box
-    return (
-        slice(max(0, int(top * size[1])), max(0, int(np.ceil(bottom * size[1])))),
-        slice(max(0, int(left * size[0])), max(0, int(np.ceil(right * size[0])))),
-    )
-
-
-def _spread(grey: np.ndarray, ground: np.ndarray, cell: int = 16) -> float:
-    """Standard deviation of the means of cells of the ground; cells with less than a quarter of ground are left out."""
-    high, wide = (max(1, side // cell) for side in grey.shape)
-    rows = np.minimum(np.arange(grey.shape[0]) * high // grey.shape[0], high - 1)
-    columns = np.minimum(np.arange(grey.shape[1]) * wide // grey.shape[1], wide - 1)
-    at = (rows[:, None] * wide + columns[None, :])[ground]
-    count = np.bincount(at, minlength=high * wide)
-    kept = count > grey.size / (high * wide) / 4
-    if kept.sum() < 2:
-        return 0.0
-    total = np.bincount(at, grey[ground], minlength=high * wide)
-    return float((total[kept] / count[kept]).std())
 
 
 def _off(x: float, y: float, size: tuple[int, int]) -> float:

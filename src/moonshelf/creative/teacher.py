@@ -19,7 +19,7 @@ import numpy as np
 
 from moonshelf.creative.facts import INDEX, PHRASES, Fact, Side, fact, holds, read_fact, write_fact
 from moonshelf.creative.fast import FastSelector
-from moonshelf.creative.features import curves
+from moonshelf.creative.features import curves, filled
 from moonshelf.creative.measures import NAMES
 from moonshelf.creative.protocol import COMPARED, Answer, Better, Choice, Verdict, YesNo, write_verdict
 from moonshelf.errors import InputError
@@ -60,11 +60,13 @@ class Teacher:
         weights: ``[len(NAMES)]`` log click rate a unit of each measure.
         bends: ``[len(NAMES) x len(KNOTS)]``, how much steeper beyond each knot; None: straight lines.
         knots: where; see ``features.knots_of``.
+        means: ``[len(NAMES)]`` what counts for a measure that is not there; None: 0.
     """
 
     weights: np.ndarray
     bends: np.ndarray | None = None
     knots: np.ndarray | None = None
+    means: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.weights.shape != (len(NAMES),) or not np.isfinite(self.weights).all():
@@ -72,6 +74,8 @@ class Teacher:
 
     def evidence(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """``[len(NAMES)]`` of each measure for A, in log click rate."""
+        if self.means is not None:
+            a, b = filled(a, self.means), filled(b, self.means)
         found: np.ndarray = self.weights * (a - b)
         if self.bends is not None and self.knots is not None:
             both = curves(np.stack((a, b)), self.knots) * self.bends
@@ -134,11 +138,15 @@ def teacher_of(selector: FastSelector) -> Teacher:
     """
     if not {"measures"} <= set(selector.weights) <= {"measures", "curves"}:
         raise InputError(
-            "the teacher needs a selector of measures alone", mend="fit it with mixes=MEASURED_MIXES"
+            "the teacher needs a selector of measures alone",
+            mend="fit it with fit_additive, or with mixes=[('measures',)]",
         )
-    bends = selector.weights.get("curves")
+    bends, known = selector.weights.get("curves"), selector.standards
     return Teacher(
-        selector.weights["measures"], bends, None if bends is None else selector.standards["curves"][0]
+        selector.weights["measures"],
+        bends,
+        None if bends is None else known["curves"][0],
+        known["present"][0] if "present" in known else None,
     )
 
 
