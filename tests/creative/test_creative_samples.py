@@ -116,3 +116,19 @@ def test_a_brief_prompt_is_a_fraction_and_holds_no_tags_of_a_creative() -> None:
     pair = CreativePair(a, b, "g", "train", "a title", "", (), -1.0, 1.0, "B")
     brief, whole = (str(messages("text", pair, [], None, brief=flag)) for flag in (True, False))
     assert 2 * len(brief) < len(whole) and "<answer>A</answer>" not in brief
+
+
+def test_conceding_traces_are_learned_when_asked_for(learned: tuple[Material, Chooser, Pairs]) -> None:
+    """A pair whose measures speak for the loser has a trace that says so; without them measures are never wrong."""
+    material, chooser, pairs = learned
+    at, seen = material.places(pairs), material.seen.measures
+    spoken = np.array([chooser.teacher.evidence(seen[i], seen[j]).sum() for i, j in zip(*at, strict=True)])
+    against = (spoken > 0) != (pairs.frame["winner"] == "A").to_numpy()
+    strict = make_samples(material, chooser, pairs, None, brief=True, both=False)
+    whole = make_samples(material, chooser, pairs, None, brief=True, both=False, concede=True)
+    assert not any(s.answer for s, wrong in zip(strict, against, strict=True) if wrong)
+    conceding = [s for s, wrong in zip(whole, against, strict=True) if wrong and s.answer]
+    assert conceding, "no pair of the log is decided against its measures"
+    for s in conceding:
+        verdict = read_verdict(s.answer)
+        assert verdict.choice.value == s.winner and (not verdict.reasons or truth(s.answer, s.a, s.b) == 1.0)
