@@ -95,7 +95,9 @@ class Selection:
 
     def __str__(self) -> str:
         s, best = self.standing, self.names[self.best]
-        asked = f" for searches {', '.join(repr(q) for q in self.queries)}" if self.queries else ""
+        asked = (
+            f" for searches {', '.join(repr(q) for q in dict.fromkeys(self.queries))}" if self.queries else ""
+        )
         if s.verdict is None:
             lines = [f"too close to call{asked}: {best} is ahead of the next with {s.over_next:.0%}"]
         else:

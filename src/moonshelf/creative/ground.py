@@ -56,6 +56,14 @@ def ground_mask(
     return out
 
 
+def share_of(mask: np.ndarray, box: Box) -> float:
+    """Share of a box that is ground."""
+    high, wide = mask.shape
+    left, top, right, bottom = box
+    part = mask[int(top * high) : int(np.ceil(bottom * high)), int(left * wide) : int(np.ceil(right * wide))]
+    return float(part.mean()) if part.size else 0.0
+
+
 def measure_ground(pixels: np.ndarray, ground: np.ndarray) -> list[float]:
     """The measures of ``NAMES``; all 0 where less than a fiftieth of the picture is ground.
 

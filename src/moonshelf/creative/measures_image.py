@@ -24,6 +24,7 @@ from moonshelf.encoder.inputs import prepare_image, stack_pixels
 
 SIDE = 160  # pixels of the longer side that all but the core is measured at
 EDGE = 0.12  # length of the brightness gradient (white is 1) from which a pixel is an edge
+PRINTED = 0.3  # share of a line's box beside the product up to which it is printed on the product
 HUES = 72  # cells of the hue circle
 
 NAMES: dict[str, str] = {
@@ -40,7 +41,7 @@ NAMES: dict[str, str] = {
     "clutter": "share of edge pixels",
     "sharpness": "spread of the Laplacian",
     **ground.NAMES,
-    "lettering": "share of the picture that lines of letters fill, those of a sticker left out",
+    "lettering": "share of the picture that lines of letters fill, those of a sticker or on the product left out",
     "lettering_contrast": "contrast of the surest of these lines against its ground, 0 without",
     "sticker": "share of the picture that a sticker (one strong colour with letters) fills",
     "found": "correlation with the product's own photo at its best place, 0 below 0.6",
@@ -89,7 +90,13 @@ def _measure(image: Image.Image, core: Box, product: Cutout | None) -> list[floa
     if place is not None and place.peak < LEAST:
         place = None
     sticker = find_sticker(rgb)
-    lines = [line for line in find_lines(rgb) if sticker is None or overlap(line.box, sticker) < 0.5]
+    shown = (product, place) if product is not None and place is not None else None
+    bare = ground.ground_mask(rgb.size, shown, [])
+    lines = [
+        line
+        for line in find_lines(rgb)
+        if (sticker is None or overlap(line.box, sticker) < 0.5) and ground.share_of(bare, line.box) > PRINTED
+    ]
     share = SIDE / max(rgb.size)
     size = (max(16, round(rgb.width * share)), max(16, round(rgb.height * share)))
     rgb = rgb.resize(size, Image.Resampling.BOX if share < 1 else Image.Resampling.BICUBIC)
@@ -110,7 +117,7 @@ def _measure(image: Image.Image, core: Box, product: Cutout | None) -> list[floa
     across, down = np.diff(grey, axis=1)[:-1], np.diff(grey, axis=0)[:, :-1]
     edges = np.hypot(across, down) > EDGE
     boxes = [line.box for line in lines] + ([sticker] if sticker else []) + ([] if place else [core])
-    behind = ground.ground_mask(size, (product, place) if product and place else None, boxes)
+    behind = ground.ground_mask(size, shown, boxes)
     laplace = 4 * grey[1:-1, 1:-1] - grey[:-2, 1:-1] - grey[2:, 1:-1] - grey[1:-1, :-2] - grey[1:-1, 2:]
     return [
         float(cut),

@@ -78,7 +78,7 @@ def _choice(found: Selection, creatives: Sequence[Brief], title: str, words: str
     else:
         said = f"{found.names[s.verdict]} is ahead of the second with {percent(s.over_next)}."
     asked_for = (
-        sentence("Searches: " + ", ".join(f"“{q}”" for q in found.queries), class_="small")
+        sentence("Searches: " + ", ".join(f"“{q}”" for q in dict.fromkeys(found.queries)), class_="small")
         if found.queries
         else Html("")
     )
