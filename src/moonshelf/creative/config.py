@@ -41,6 +41,7 @@ def check(config: CreativeConfig) -> None:
         ("grpo.steps", config.grpo.steps, 0),
         ("grpo.pairs", config.grpo.pairs, 1),
         ("grpo.group", config.grpo.group, 4),  # two answers are always one apart (trl#5767)
+        ("grpo.micro", config.grpo.micro, 1),
         ("grpo.save_every", config.grpo.save_every, 1),
         ("grpo.most_tokens", config.grpo.most_tokens, 1),
         ("grpo.brief", config.grpo.brief, 1),

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from moonshelf.creative.backbones import TARGETS, Backbone, load_backbone, needs_vlm
+from moonshelf.creative.backbones import TARGETS, Backbone, load_backbone, needs_vlm, quietly
 from moonshelf.creative.protocol import read_choice
 from moonshelf.creative.samples import FACTS, Sample
 from moonshelf.errors import InputError
@@ -87,7 +87,7 @@ def with_lora(backbone: Backbone, config: ReasonConfig, *, seed: int = 0) -> Rea
         r=config.rank, lora_alpha=config.alpha, lora_dropout=0.0, target_modules=TARGETS,
         modules_to_save=list(backbone.whole) or None, task_type="CAUSAL_LM",
     )  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), quietly():
         torch.manual_seed(seed)
         model = get_peft_model(backbone.model, lora)
     return Reasoner(backbone, model, config)
@@ -119,9 +119,10 @@ def load_reasoner(
         ) from error
     backbone = backbone or load_backbone(name, device=device)
     try:
-        model = PeftModel.from_pretrained(
-            backbone.model, folder / ADAPTER, is_trainable=trainable, use_safetensors=True
-        )
+        with quietly():
+            model = PeftModel.from_pretrained(
+                backbone.model, folder / ADAPTER, is_trainable=trainable, use_safetensors=True
+            )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(
@@ -143,7 +144,7 @@ def inputs_of(backbone: Backbone, samples: Sequence[Sample]) -> Any:
     return backbone.tokenizer(chats, padding=True, return_tensors="pt", add_special_tokens=False)
 
 
-def ask(reasoner: Reasoner, samples: Sequence[Sample], *, batch: int = 8) -> list[Answer]:
+def ask(reasoner: Reasoner, samples: Sequence[Sample], *, batch: int = 32) -> list[Answer]:
     """Have verdicts written, greedily: the same every time.
 
     Cost: a pass over the backbone a token, for ``batch`` answers together.

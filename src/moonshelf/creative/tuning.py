@@ -65,6 +65,8 @@ class GrpoConfig:
 
     Attributes:
         steps: of the optimiser; each sees ``pairs`` pairs in both orders, ``group`` answers each.
+        micro: answers that are differentiated at once (or the next smaller number that divides them all): what they
+            need of memory, some 1 GB each for SmolLM2, is the run's.
         temperature: of the sampling.
         beta: weight of the divergence from the model after SFT.
         most_tokens: of an answer; longer ones are cut. brief: answers are docked from there on.
@@ -74,6 +76,7 @@ class GrpoConfig:
     steps: int = 50
     pairs: int = 1
     group: int = 4
+    micro: int = 4
     rate: float = 2e-5
     temperature: float = 1.0
     beta: float = 0.01
@@ -171,11 +174,12 @@ def grpo(
         reasoner, pictured,
     )  # fmt: skip
     each = 2 * config.pairs * config.group
+    micro = max(n for n in range(1, min(config.micro, each) + 1) if each % n == 0)
     names = [name for name in rewards.WEIGHTS if config.weights.get(name, 0.0)]
     functions = reward_functions(chosen, config.brief)
     arguments = Arguments(
         **_common(folder, config.rate, config.save_every, seed), max_steps=config.steps,
-        per_device_train_batch_size=each, gradient_accumulation_steps=1, generation_batch_size=each,
+        per_device_train_batch_size=micro, gradient_accumulation_steps=each // micro, generation_batch_size=each,
         num_generations=config.group, max_completion_length=config.most_tokens, temperature=config.temperature,
         beta=config.beta, shuffle_dataset=False, reward_weights=[config.weights[name] for name in names],
         lr_scheduler_type="constant_with_warmup", warmup_steps=3,
