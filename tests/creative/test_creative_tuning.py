@@ -22,10 +22,10 @@ from moonshelf.creative.reasoner import (
     ReasonConfig,
     Reasoner,
     _answer,
-    _letters,
     ask,
     both_orders,
     inputs_of,
+    letters_of,
     load_reasoner,
     with_lora,
 )
@@ -205,7 +205,7 @@ def test_the_probability_is_that_of_the_first_choice() -> None:
     words = smol().tokenizer
     text = write_verdict(verdict("B"))
     ids = words.encode(text, add_special_tokens=False)
-    letters = _letters(words)
+    letters = letters_of(words)
     scores = np.zeros((len(ids), 4))
     places = [i for i, t in enumerate(ids) if t in letters[0] + letters[1]]
     at = [i for i in places if words.decode(ids[:i]).rstrip().endswith("choice:")]

@@ -37,6 +37,7 @@ def check(config: CreativeConfig) -> None:
         ("sft.steps", config.sft.steps, 0),
         ("sft.batch", config.sft.batch, 1),
         ("sft.micro", config.sft.micro, 1),
+        ("sft.letter", config.sft.letter, 0),
         ("sft.save_every", config.sft.save_every, 1),
         ("grpo.steps", config.grpo.steps, 0),
         ("grpo.pairs", config.grpo.pairs, 1),

@@ -153,7 +153,7 @@ def ask(reasoner: Reasoner, samples: Sequence[Sample], *, batch: int = 32) -> li
     from transformers import LogitsProcessorList
 
     tokenizer, model = reasoner.backbone.tokenizer, reasoner.model
-    letters = _letters(tokenizer)
+    letters = letters_of(tokenizer)
     columns = [token for both in letters for token in both]
     order = sorted(
         range(len(samples)), key=lambda i: len(str(samples[i].messages))
@@ -188,9 +188,19 @@ def ask(reasoner: Reasoner, samples: Sequence[Sample], *, batch: int = 32) -> li
     return [answer for answer in out if answer is not None]
 
 
-def _letters(tokenizer: Any) -> list[list[int]]:
+def letters_of(tokenizer: Any) -> list[list[int]]:
     """Tokens of A and B, after a blank and without one."""
     return [[tokenizer.encode(blank + x, add_special_tokens=False)[-1] for x in "AB"] for blank in (" ", "")]
+
+
+def choice_at(
+    tokenizer: Any, ids: list[int], letters: list[list[int]], before: str = OPENED[0]
+) -> int | None:
+    """Where a letter is written right after ``before``; None where none is."""
+    for at in range(1, len(ids)):
+        if any(ids[at] in both for both in letters) and tokenizer.decode(ids[:at]).rstrip().endswith(before):
+            return at
+    return None
 
 
 def _answer(tokenizer: Any, ids: list[int], scores: np.ndarray, letters: list[list[int]]) -> Answer:
@@ -204,15 +214,14 @@ def _answer(tokenizer: Any, ids: list[int], scores: np.ndarray, letters: list[li
     if choice is None:
         return Answer(text, float("nan"), len(ids))
     for before in OPENED:
-        for at in range(1, len(ids)):
-            pair = next((n for n, both in enumerate(letters) if ids[at] in both), None)
-            if pair is None or not tokenizer.decode(ids[:at]).rstrip().endswith(before):
-                continue
-            a, b = scores[at, 2 * pair : 2 * pair + 2]
-            chance = float(1 / (1 + np.exp(np.clip(b - a, -60, 60))))
-            if (chance > 0.5) == (choice.value == "A"):
-                return Answer(text, chance, len(ids))
-            break  # it chose otherwise in the end
+        at = choice_at(tokenizer, ids, letters, before)
+        if at is None:
+            continue
+        pair = next(n for n, both in enumerate(letters) if ids[at] in both)
+        a, b = scores[at, 2 * pair : 2 * pair + 2]
+        chance = float(1 / (1 + np.exp(np.clip(b - a, -60, 60))))
+        if (chance > 0.5) == (choice.value == "A"):
+            return Answer(text, chance, len(ids))  # else it chose otherwise in the end
     return Answer(text, 1.0 if choice.value == "A" else 0.0, len(ids))
 
 
