@@ -24,6 +24,7 @@ from moonshelf.creative.reasoner import (
     _answer,
     ask,
     both_orders,
+    choice_at,
     inputs_of,
     letters_of,
     load_reasoner,
@@ -242,3 +243,33 @@ def test_bad_input(tmp_path: Path) -> None:
         grpo(reasoner, samples(1), tmp_path / "g", GrpoConfig(group=2))
     with pytest.raises(InputError, match="one order alone"):
         grpo(reasoner, samples(2)[::2], tmp_path / "g", GrpoConfig())
+
+
+def test_the_letter_of_the_choice_counts_many_times(tmp_path: Path) -> None:
+    """The loss against cross-entropies written out token by token, over two micro-batches of unequal length."""
+    backbone = smol()
+    words = backbone.tokenizer
+    trainer_class = tuning._weighted(object, words, 30.0)
+    letters = letters_of(words)
+    rows = [words.encode(write_verdict(verdict(x)), add_special_tokens=False) for x in "AB"]
+    rows[1] = rows[1][:-3]
+    prompt, longest = [5, 6, 7], max(map(len, rows))
+    ids = torch.full((2, 3 + longest), words.pad_token_id)
+    labels = torch.full_like(ids, -100)
+    for i, row in enumerate(rows):
+        ids[i, : 3 + len(row)] = torch.tensor(prompt + row)
+        labels[i, 3 : 3 + len(row)] = torch.tensor(row)
+    given = {"input_ids": ids, "attention_mask": (labels >= 0).long(), "labels": labels}
+    given["attention_mask"][:, :3] = 1
+    with torch.no_grad():
+        count = sum(map(len, rows))
+        found, outputs = trainer_class().compute_loss(backbone.model, given, True, count)
+        scores = outputs.logits.float().log_softmax(-1)
+    expected = 0.0
+    for i, row in enumerate(rows):
+        at = choice_at(words, row, letters)
+        assert at is not None and words.decode(row[at]).strip() == "AB"[i]
+        for place, token in enumerate(row):
+            expected -= float(scores[i, 2 + place, token]) * (30 if place == at else 1)
+    assert float(found) == pytest.approx(expected / count, rel=1e-4)
+    assert choice_at(words, words.encode("no letter here", add_special_tokens=False), letters) is None
