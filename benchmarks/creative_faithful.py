@@ -6,7 +6,8 @@ Test pairs of unseen products. *Ceiling*: how often the creative with the higher
 does not know the noise can do better. *Named factor*: the loudest measure for the chosen creative, by the factor it
 measures, beside the term of the true click model that speaks loudest for the truly better one. *Edits*: the winner's
 true main factor is set to the loser's value and the picture is painted again: does the verdict move as the truth does?
-All data is made.
+*Other searches*: the same two pictures for people who search for something else, where that turns the true winner
+round. All data is made.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from PIL import Image
 from moonshelf.creative.chooser import Chooser
 from moonshelf.creative.facts import INDEX, PHRASES
 from moonshelf.creative.learn import Material, gather, judged, learn
-from moonshelf.creative.measures import NAMES, Brief, see
+from moonshelf.creative.measures import NAMES, Brief, briefs, see
 from moonshelf.creative.pairs import PairRules, Pairs, build_pairs
 from moonshelf.creative.place import cutout_of
 from moonshelf.encoder import CompactEncoder
@@ -36,6 +37,7 @@ from moonshelf.shop.demo.catalog import make_items
 from moonshelf.shop.demo.creatives import TERMS, Creative, creative_picture, make_creatives
 from moonshelf.shop.demo.light import STUDIO
 from moonshelf.shop.demo.plan import Chunk, _Views
+from moonshelf.shop.demo.text import interest_queries
 from moonshelf.shop.shop import open_shop
 
 FACTORS: dict[str, tuple[str, ...]] = {  # which terms of the click model a measure can stand for
@@ -84,6 +86,7 @@ def main() -> int:
         accuracy(chooser, material, pairs, truth)
         named(chooser, material, pairs, truth)
     edited(chooser, material, pairs, shop, a.shop, encoder, a.pairs)
+    other_searches(chooser, material, pairs, shop, a.shop, encoder)
     return 0
 
 
@@ -165,7 +168,7 @@ def edited(
     frame = material.whole.frame
     photos = dict(shop.products.select("product_id", pl.col("image_ids").list.first()).iter_rows())  # type: ignore[attr-defined]
     cuts = {p: cutout_of(shop.images.decode(photos[p])) for p in set(frame["product_id"])}  # type: ignore[attr-defined]
-    briefs: list[Brief] = []
+    painted: list[Brief] = []
     cases: list[tuple[str, float, float, str]] = []  # factor, true difference before and after, group
     for i, j, row in list(zip(*at, pairs.frame.to_dicts(), strict=True))[:most]:
         ours, theirs = layouts[row["creative_id_a"]], layouts[row["creative_id_b"]]
@@ -179,14 +182,14 @@ def edited(
         cases.append((factor, before, after, row["group"]))
         for number, layout in ((int(i), ours), (int(i), changed), (int(j), theirs)):
             row_of = frame.row(number, named=True)
-            briefs.append(
+            painted.append(
                 Brief(
                     layout.headline or None, lambda layout=layout: paint(layout), row_of["title"],
                     tuple(row_of["queries"]), lambda p=row_of["product_id"]: cuts[p],
                 )
             )  # fmt: skip
-    seen = see(encoder, briefs, among=chooser.headlines)
-    f = chooser.fast.score(seen, [b.text or "" for b in briefs]).reshape(-1, 3)
+    seen = see(encoder, painted, among=chooser.headlines)
+    f = chooser.fast.score(seen, [b.text or "" for b in painted]).reshape(-1, 3)
     before, after = f[:, 0] - f[:, 2], f[:, 1] - f[:, 2]
     groups = [c[3] for c in cases]
     true_before, true_after = (np.array([c[k] for c in cases]) for k in (1, 2))
@@ -208,6 +211,49 @@ def edited(
         print(
             f"    {factor:<11} n = {here.sum():<4} moved {moved[here].mean():.2f}, by {by:+.2f} of {of:+.2f}"
         )
+
+
+def other_searches(
+    chooser: Chooser, material: Material, pairs: Pairs, shop: object, folder: Path, encoder: CompactEncoder
+) -> None:
+    """The same pair for people with another interest: does the winner change where it truly does?"""
+    told = json.loads((folder / "truth" / "truth.json").read_text())
+    items = make_items(told["products"], told["seed"])
+    layouts, _ = painter(told["products"], told["seed"], told["image_size"])
+    at, frame = material.places(pairs), material.whole.frame
+    photos = dict(shop.products.select("product_id", pl.col("image_ids").list.first()).iter_rows())  # type: ignore[attr-defined]
+    written = briefs(frame, shop.images.decode, photos)  # type: ignore[attr-defined]
+    rng = np.random.default_rng(told["seed"])
+    asked: list[Brief] = []
+    cases: list[tuple[bool, bool, str]] = []  # A truly better for its own searches, for the others, group
+    for i, j, row in zip(*at, pairs.frame.to_dicts(), strict=True):
+        ours, theirs = layouts[row["creative_id_a"]], layouts[row["creative_id_b"]]
+        own = sum(ours.terms().values()) - sum(theirs.terms().values())
+        for interest in items[ours.item].info.scenes:
+            changed = [replace(c, interest=str(interest)) for c in (ours, theirs)]
+            other = sum(changed[0].terms().values()) - sum(changed[1].terms().values())
+            if interest == ours.interest or min(abs(own), abs(other)) < 0.1 or own == other:
+                continue
+            queries = tuple(interest_queries(items[ours.item], str(interest), rng))
+            asked += [written[int(i)], written[int(j)]]
+            asked += [replace(written[int(k)], queries=queries) for k in (i, j)]
+            cases.append((own > 0, other > 0, row["group"]))
+    seen = see(encoder, asked, among=chooser.headlines)
+    f = chooser.fast.score(seen, [b.text or "" for b in asked]).reshape(-1, 4)
+    first, second = f[:, 0] > f[:, 1], f[:, 2] > f[:, 3]
+    own, other = (np.array([c[k] for c in cases]) for k in (0, 1))
+    turned = own != other
+    print(
+        f"\nother searches, which change the true difference, {len(cases)} cases ({turned.sum()} turn the winner):"
+    )
+    for name, hits, where in (
+        ("turned: right of the own searches", first == own, turned),
+        ("turned: right of the other searches", second == other, turned),
+        ("turned: right of both, so the verdict turns", (first == own) & (second == other), turned),
+        ("not turned: the verdict stays", first == second, ~turned),
+    ):
+        groups = [c[2] for c, w in zip(cases, where, strict=True) if w]
+        print(f"  {name:<45} {bootstrap_interval(hits[where].astype(float), groups=groups)}")
 
 
 def painter(

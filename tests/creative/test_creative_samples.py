@@ -15,7 +15,7 @@ from moonshelf.creative.learn import Material, gather, learn
 from moonshelf.creative.pairs import PairRules, Pairs
 from moonshelf.creative.protocol import QUESTIONS, read_verdict
 from moonshelf.creative.rewards import truth
-from moonshelf.creative.samples import chances_of, crossed, make_samples, told_facts
+from moonshelf.creative.samples import chances_of, crossed, make_samples, opinion, told_facts
 from moonshelf.encoder import CompactEncoder
 from moonshelf.shop.shop import open_shop
 
@@ -44,9 +44,17 @@ def test_both_orders_say_the_same_of_the_pair(learned: tuple[Material, Chooser, 
             assert dict(one.reference.swapped().answers) == dict(other.reference.answers)
     text = samples[0].messages[1]["content"][-1]["text"]
     known = json.loads(text.splitlines()[1])
-    assert (
-        known["selector"] == f"A {chances[0]:.0%}" and samples[0].messages[1]["content"][0]["type"] == "text"
-    )
+    assert known["selector"] == "B 90%" and samples[0].messages[1]["content"][0]["type"] == "text"
+
+
+def test_an_opinion_is_the_same_in_both_orders() -> None:
+    assert [opinion(p) for p in (0.28, 0.72, 0.5, 0.504, 0.496, 0.506)] == [
+        "B 72%", "A 72%", "even", "even", "even", "A 51%"
+    ]  # fmt: skip
+    turned = {"A": "B", "B": "A", "e": "e"}
+    for p in np.linspace(0.001, 0.999, 41):
+        one, other = opinion(float(p)), opinion(1 - float(p))
+        assert one[1:] == other[1:] and turned[one[0]] == other[0]
 
 
 def test_traces_are_true_and_can_be_looked_up(learned: tuple[Material, Chooser, Pairs]) -> None:
