@@ -1,6 +1,6 @@
 """Are the reasons for a creative the true ones? The demo shop knows what each of its layouts adds to the click rate.
 
-    python benchmarks/creative_faithful.py DEMO_SHOP [--work DIR] [--seeds 3] [--pairs 120]
+    python benchmarks/creative_faithful.py DEMO_SHOP [--work DIR] [--encoder WORK] [--seeds 3] [--pairs 120]
 
 Test pairs of unseen products. *Ceiling*: how often the creative with the higher true rate won in the log; nobody who
 does not know the noise can do better. *Named factor*: the loudest measure for the chosen creative, by the factor it
@@ -30,7 +30,7 @@ from moonshelf.creative.learn import Material, gather, judged, learn
 from moonshelf.creative.measures import NAMES, Brief, briefs, see
 from moonshelf.creative.pairs import PairRules, Pairs, build_pairs
 from moonshelf.creative.place import cutout_of
-from moonshelf.encoder import CompactEncoder
+from moonshelf.encoder import CompactEncoder, load_encoder
 from moonshelf.evaluation import selection
 from moonshelf.evaluation.metrics import bootstrap_interval
 from moonshelf.shop.demo.catalog import make_items
@@ -66,11 +66,12 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=Path("runs/creative-faithful"))
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--pairs", type=int, default=120, help="to be edited")
+    parser.add_argument("--encoder", default="compact", help="a work or encoder folder, or compact")
     parser.add_argument(
         "--split", default="test", choices=["val", "test"], help="val: for choosing, no claim"
     )
     a = parser.parse_args()
-    encoder = CompactEncoder.untrained()
+    encoder = load_encoder(a.encoder)
     shop = open_shop(a.shop)
     material = gather(shop, encoder, cache=a.work)
     truth = {r["creative_id"]: r for r in pl.read_parquet(a.shop / "truth" / "creatives.parquet").to_dicts()}
