@@ -302,7 +302,7 @@ def written(samples: list[Sample], answers: list[Answer], seconds: float) -> dic
     """How well formed and how true answers are, and what they cost."""
     from moonshelf.creative import rewards
 
-    true = [rewards.truth(a.text, s.a, s.b, s.opinion) for s, a in zip(samples, answers, strict=True)]
+    true = [rewards.truth(a.text, s.a, s.b) for s, a in zip(samples, answers, strict=True)]
     return {
         "answers": len(answers),
         "read": float(np.mean([rewards.well_formed(a.text) == 1 for a in answers])),

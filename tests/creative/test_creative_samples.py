@@ -44,8 +44,6 @@ def test_both_orders_say_the_same_of_the_pair(learned: tuple[Material, Chooser, 
             assert dict(one.reference.swapped().answers) == dict(other.reference.answers)
     text = samples[0].messages[1]["content"][-1]["text"]
     known = json.loads(text.splitlines()[1])
-    assert {read_verdict(s.answer).opinion for s in samples[:2] if s.answer} <= {"A 90%", "B 90%"}
-    assert samples[0].opinion == "B 90%" and samples[1].opinion == "A 90%"
     assert known["selector"] == "B 90%" and samples[0].messages[1]["content"][0]["type"] == "text"
 
 
@@ -69,7 +67,7 @@ def test_traces_are_true_and_can_be_looked_up(learned: tuple[Material, Chooser, 
         if not s.answer:
             continue
         verdict = read_verdict(s.answer)
-        assert verdict.choice.value == s.winner and verdict.opinion == s.opinion == ""
+        assert verdict.choice.value == s.winner
         known = json.loads(text.splitlines()[1])["measured"]
         assert all(reason in known for reason in verdict.reasons.values())
         if verdict.reasons:

@@ -8,14 +8,12 @@ design. An answer is
     2. similar: no
     3. queries: B - its words come closer to the searches
     ...
-    selector: B 72%
     10. choice: B
     </think>
     <answer>B</answer>
 
 The first two are answered yes or no, 3 to 9 by A, B or equal, the last by A or B and as in ``<answer>``. What follows
-" - " is the reason, in one line. The line before the tenth may repeat what the fast selector holds of the pair, where
-the prompt says it (our design: whoever chooses has it before him).
+" - " is the reason, in one line.
 """
 
 from __future__ import annotations
@@ -97,7 +95,6 @@ KEYS = tuple(q.key for q in QUESTIONS)
 COMPARED = KEYS[2:9]  # answered by A, B or equal
 MARK = " - "
 _LINE = re.compile(r"(\d{1,2})\. ([a-z]+): ([A-Za-z]+)(?: - (\S.*))?")
-_OPINION = re.compile(r"selector: (even|[AB] \d{1,3}%)")
 _WHOLE = re.compile(r"\s*<think>(.*?)</think>\s*<answer>(.*?)</answer>\s*", re.DOTALL)
 _TAGS = re.compile(r"</?(?:think|answer)>")
 
@@ -108,7 +105,7 @@ class BadAnswer(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The ten answers by key, with reasons for some, and what it says that the fast selector holds ("": nothing).
+    """The ten answers by key, with reasons for some.
 
     Raises:
         BadAnswer: an answer is missing, unknown or of the wrong kind, or a reason is not one plain line.
@@ -116,11 +113,8 @@ class Verdict:
 
     answers: Mapping[str, Answer]
     reasons: Mapping[str, str] = field(default_factory=dict)
-    opinion: str = ""
 
     def __post_init__(self) -> None:
-        if self.opinion and not _OPINION.fullmatch(f"selector: {self.opinion}"):
-            raise BadAnswer("the selector's opinion is neither even nor a letter and a share")
         if tuple(self.answers) != KEYS:
             raise BadAnswer("not the ten questions in their order")
         for question in QUESTIONS:
@@ -142,16 +136,13 @@ class Verdict:
     def swapped(self) -> Verdict:
         """The same verdict with A and B exchanged, without reasons (their words name the sides)."""
         turned = {"A": "B", "B": "A"}
-        answers = {k: type(v)(turned.get(v.value, v.value)) for k, v in self.answers.items()}
-        return Verdict(answers, opinion=turned.get(self.opinion[:1], self.opinion[:1]) + self.opinion[1:])
+        return Verdict({k: type(v)(turned.get(v.value, v.value)) for k, v in self.answers.items()})
 
 
 def write_verdict(verdict: Verdict) -> str:
     """The verdict in the format of the module; ``read_verdict`` reads it back."""
     lines = []
     for q in QUESTIONS:
-        if verdict.opinion and q is QUESTIONS[-1]:
-            lines.append(f"selector: {verdict.opinion}")
         reason = verdict.reasons.get(q.key)
         lines.append(
             f"{q.number}. {q.key}: {verdict.answers[q.key].value}" + (f"{MARK}{reason}" if reason else "")
@@ -183,16 +174,12 @@ def read_choice(text: str) -> Choice | None:
 
 
 def read_lines(thought: str) -> Verdict:
-    """The ten lines of a thought, and the selector's before the last one, if it is there.
+    """The ten lines of a thought.
 
     Raises:
         BadAnswer: with the reason.
     """
     lines = [line.strip() for line in thought.strip().splitlines()]
-    opinion = ""
-    if len(lines) == len(QUESTIONS) + 1 and (said := _OPINION.fullmatch(lines[-2])):
-        opinion = said[1]
-        del lines[-2]
     if len(lines) != len(QUESTIONS):
         raise BadAnswer("not ten lines")
     answers: dict[str, Answer] = {}
@@ -209,7 +196,7 @@ def read_lines(thought: str) -> Verdict:
             raise BadAnswer(f"{question.key} has an unknown answer") from None
         if found[4]:
             reasons[question.key] = " ".join(found[4].split())
-    return Verdict(answers, reasons, opinion)
+    return Verdict(answers, reasons)
 
 
 def read_verdict(text: str) -> Verdict:

@@ -3,8 +3,7 @@
     right        1 where the choice is the winner
     format       1 where the ten lines and the two tags are read strictly; 1/4 for the tags alone
     protocol     share of questions 3 to 9 answered as the reference does; 0 where it cannot be read
-    truth        share of the reasons that are true of the pair; a false one and one of no known form count alike, and
-                 so does a selector's opinion that is not the one told
+    truth        share of the reasons that are true of the pair; a false one and one of no known form count alike
     length       0 up to ``most`` tokens, then falling by 1 each ``most`` more
     consistent   share of the answers to the other order that name the same creative (a group holds both orders)
 
@@ -44,17 +43,13 @@ def protocol_agreement(text: str, reference: Verdict | None) -> float:
     return 0.0 if verdict is None or reference is None else agreement(verdict, reference)
 
 
-def truth(text: str, a: np.ndarray, b: np.ndarray, opinion: str = "") -> float:
-    """Share of reasons that are true of creatives with these measures; 0 without any reason.
-
-    Args:
-        opinion: what the prompt says of the fast selector; an answer that repeats another one has a false reason more.
-    """
+def truth(text: str, a: np.ndarray, b: np.ndarray) -> float:
+    """Share of reasons that are true of creatives with these measures; 0 without any reason."""
     verdict = _verdict(text)
     if verdict is None or not verdict.reasons:
         return 0.0
     told, false, unread = truthful(verdict, a, b)
-    return told / (told + false + unread + (verdict.opinion not in ("", opinion)))
+    return told / (told + false + unread)
 
 
 def brevity(tokens: int, most: int) -> float:

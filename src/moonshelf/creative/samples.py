@@ -47,7 +47,6 @@ class Sample:
         winner: ``A`` or ``B``.
         pair: number of the pair. swapped: whether it is asked in the other order.
         a, b: measures of the creatives as they stand here.
-        opinion: what the prompt says of the fast selector; "": nothing.
     """
 
     messages: list[dict[str, Any]]
@@ -59,7 +58,6 @@ class Sample:
     swapped: bool
     a: np.ndarray
     b: np.ndarray
-    opinion: str = ""
 
 
 def told_facts(a: np.ndarray, b: np.ndarray, teacher: Teacher, most: int = FACTS) -> list[str]:
@@ -73,8 +71,8 @@ def told_facts(a: np.ndarray, b: np.ndarray, teacher: Teacher, most: int = FACTS
 def opinion(chance: float) -> str:
     """The fast selector's probability that A wins, as a prompt says it: ``B 72%`` for .28.
 
-    The letter comes first, and traces repeat it right before they choose, because a small model copies a letter, and
-    has not learned after eight hundred examples on which side of 50 a number lies (docs/LOG.md, E53).
+    The letter comes first because a small model copies a letter after a few hundred examples, and has not learned after
+    eight hundred on which side of 50 a number lies (docs/LOG.md, E53).
     """
     sure = max(chance, 1 - chance)
     return f"{'A' if chance > 0.5 else 'B'} {sure:.0%}" if round(100 * sure) > 50 else "even"
@@ -155,17 +153,17 @@ def _sample(
     facts = told_facts(a, b, teacher, most)
     trace = teacher.write(a, b, pair.winner, contradicting=concede)
     answer, reference = "", None
-    held = "" if chance is None else opinion(chance)
     if isinstance(trace, Trace):
         # reasons as the prompt says them, of A against B: they can be looked up there
         reasons = {key: fact(told.measure, "A", a, b) for key, told in trace.facts.items()}
         said = {key: write_fact(told) for key, told in reasons.items() if told is not None}
         reference = Verdict(
-            trace.verdict.answers, {key: words for key, words in said.items() if words in facts}, held
+            trace.verdict.answers, {key: words for key, words in said.items() if words in facts}
         )
         answer = write_verdict(reference)
-    chat = messages(kind, pair, facts, chance, brief=brief)
-    return Sample(chat, images, answer, reference, pair.winner, number, False, a, b, held)
+    return Sample(
+        messages(kind, pair, facts, chance, brief=brief), images, answer, reference, pair.winner, number, False, a, b
+    )  # fmt: skip
 
 
 def question(
@@ -182,8 +180,7 @@ def question(
     told = told_facts(a, b, teacher, facts)
     images = tuple(c.image() for c in (one, other) if c.image is not None)
     chat = messages(kind, pair, told, chance, brief=brief)
-    held = "" if chance is None else opinion(chance)
-    return Sample(chat, images, "", None, "A", 0, False, a, b, held)
+    return Sample(chat, images, "", None, "A", 0, False, a, b)
 
 
 def crossed(material: Material, chooser: Chooser, *, folds: int = FOLDS, seed: int = 0) -> np.ndarray:

@@ -258,8 +258,7 @@ def reward_functions(samples: Sequence[Sample], brief: int) -> dict[str, Callabl
 
     def truth(completions: Sequence[Any], at: Sequence[int], **_: Any) -> list[float]:
         return [
-            rewards.truth(t, samples[i].a, samples[i].b, samples[i].opinion)
-            for t, i in zip(texts(completions), at, strict=True)
+            rewards.truth(t, samples[i].a, samples[i].b) for t, i in zip(texts(completions), at, strict=True)
         ]
 
     def length(completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
