@@ -61,6 +61,14 @@ def test_trained_cut_off_resumed_and_asked(
     assert not (place / "work" / ".reasoner.unfinished").exists()
     capsys.readouterr()
     assert train(place) == 0  # done already
+    sft = (folder / "sft.jsonl").read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(reasoning, "sft", cut)  # it must not be trained again for another setting of GRPO
+        assert train(place, "--set", "grpo.rate=3e-5") == 0
+        assert train(place, "--set", "sft.rate=1e-3") == 130
+    assert (folder / "sft.jsonl").read_bytes() == sft
+    assert json.loads((folder / "manifest.json").read_text())["config"]["grpo"]["rate"] == 3e-5
+    assert train(place) == 0
 
     out = tmp_path / "out.json"
     where = [str(place / "shop"), "--model", str(place / "work"), "--json", str(out)]

@@ -68,7 +68,7 @@ def train_reasoner(
     """Train a backbone into ``work/creative-reasoner``: ``sft/`` and ``grpo/`` hold a LoRA each.
 
     The selector in ``work/creative`` gives pairs, teacher and hints. A run that was cut off goes on; nothing is done
-    where one of the same inputs is there.
+    where one of the same inputs is there, and SFT is not done again where only settings of GRPO changed.
 
     Args:
         name: of the backbone.
@@ -111,10 +111,16 @@ def train_reasoner(
         f"creative reasoner: {kept:,} of {len(samples):,} questions have a trace; of the others "
         + (why or "nothing that is measured differs, or it speaks against the label")
     )
-    place = unfinished / key
     told: dict[str, Any] = {"questions": len(samples), "traces": kept, "rejected": rejected}
+    place = unfinished / digest([inputs, settings["reason"], settings[SFT], seed])
     kept_sft = place / "kept-sft"
+    if done is not None and not (kept_sft / FILE).is_file() and _same_sft(done, inputs, settings, seed):
+        (place / SFT).mkdir(parents=True, exist_ok=True)
+        shutil.copy2(folder / f"{SFT}.jsonl", place / SFT / LOG)
+        with atomic_folder(kept_sft, marks=(FILE,)) as out:
+            shutil.copytree(folder / SFT, out, dirs_exist_ok=True)
     if (kept_sft / FILE).is_file():
+        say("creative reasoner: SFT is done already")
         reasoner = load_reasoner(kept_sft, trainable=True, backbone=backbone)
     else:
         reasoner = with_lora(backbone, config.reason, seed=seed)
@@ -123,7 +129,7 @@ def train_reasoner(
             reasoner.save(out)
     told[SFT] = reasoner.about
     if config.grpo.steps:
-        told[GRPO] = grpo(reasoner, samples, place / GRPO, config.grpo, seed=seed)
+        told[GRPO] = grpo(reasoner, samples, place / key / GRPO, config.grpo, seed=seed)
     with atomic_folder(folder, marks=("manifest.json",)) as out:
         shutil.copytree(kept_sft, out / SFT)
         stages = [SFT]
@@ -133,7 +139,7 @@ def train_reasoner(
             reasoner.save(out / GRPO)
             stages.append(GRPO)
         for stage in stages:
-            shutil.copy2(place / stage / LOG, out / f"{stage}.jsonl")
+            shutil.copy2((place if stage == SFT else place / key) / stage / LOG, out / f"{stage}.jsonl")
         seconds = time.monotonic() - begun
         write_manifest(
             out, stage=REASONER, inputs=inputs, config=settings, seed=seed, seconds=seconds, metrics=told
@@ -141,6 +147,16 @@ def train_reasoner(
     shutil.rmtree(unfinished, ignore_errors=True)
     say(f"creative reasoner: trained in {duration(time.monotonic() - begun)}")
     return folder
+
+
+def _same_sft(done: dict[str, Any], inputs: dict[str, str], settings: dict[str, Any], seed: int) -> bool:
+    """Whether a finished reasoner's SFT is the one asked for."""
+    config = done.get("config", {})
+    return bool(
+        done.get("inputs") == inputs
+        and done.get("seed") == seed
+        and all(config.get(part) == settings[part] for part in ("reason", SFT))
+    )
 
 
 def reasoner_folder(path: str | Path) -> Path:

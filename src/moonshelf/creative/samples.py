@@ -71,8 +71,8 @@ def told_facts(a: np.ndarray, b: np.ndarray, teacher: Teacher, most: int = FACTS
 def opinion(chance: float) -> str:
     """The fast selector's probability that A wins, as a prompt says it: ``B 72%`` for .28.
 
-    The letter comes first because a small model copies a letter after a few hundred examples, and has not learned after
-    eight hundred on which side of 50 a number lies (docs/LOG.md, E53).
+    The letter comes first because a small model copies a letter after eight hundred examples, and had not learned by
+    then on which side of 50 a number lies (docs/LOG.md, E53).
     """
     sure = max(chance, 1 - chance)
     return f"{'A' if chance > 0.5 else 'B'} {sure:.0%}" if round(100 * sure) > 50 else "even"
