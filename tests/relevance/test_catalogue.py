@@ -10,11 +10,12 @@ from sklearn.feature_extraction.text import CountVectorizer
 from moonshelf.relevance.asked import ask, dice
 from moonshelf.relevance.catalogue import K1, B, Catalogue
 from moonshelf.relevance.features import pair_features
-from moonshelf.relevance.goods import goods_of, lexicon_of, read_titles
+from moonshelf.relevance.goods import goods_of, lexicon_of, read_titles, used_fields
 from moonshelf.relevance.latent import Sparse, title_factors, truncated_svd, word_vectors
 from moonshelf.relevance.lexicon import edits
 from moonshelf.relevance.ragged import Ragged
-from moonshelf.relevance.words import read_text
+from moonshelf.relevance.reasons import reasons
+from moonshelf.relevance.words import read_text, stem
 
 TITLES = [
     "Acme 12 in. White Kitchen Faucet with Spray",
@@ -55,6 +56,53 @@ def test_a_number_without_a_unit_is_compared_as_it_is_written() -> None:
     assert found("12 in") == [0, 1, 0, 0]
     assert found("96 in") == [1, 0, 0, 0]
     assert found("8 ft") == pytest.approx([1, 0, 0, 0.7])
+
+
+def test_whole_numbers_without_a_unit_are_names() -> None:
+    titles = [
+        "Valve 1234567",
+        "Valve 1234571",
+        "889842640816 Pump",
+        "889842640724 Pump",
+        "Rod 0.3334 in",
+        "Rod 99 9",
+    ]
+    products = pl.DataFrame({"product_id": list("abcdef"), "title": titles})
+    texts = read_titles(products)
+    lexicon = lexicon_of(texts)
+    goods, width = goods_of(products, lexicon, [], texts), len(lexicon)
+    catalogue = Catalogue(lexicon, goods, np.zeros((width, 2), np.float32), np.zeros((width, 2), np.float32))
+
+    def found(query: str) -> list[bool]:
+        return (pair_features(ask(query, catalogue), goods, catalogue)["has"] > 0).tolist()
+
+    assert found("1234571") == [False, True, False, False, False, False]
+    assert found("889842640816") == [False, False, True, False, False, False]
+    assert found("1/3 in") == [False, False, False, False, True, False]  # rounded
+
+
+def test_words_of_other_fields_are_known() -> None:
+    products = pl.DataFrame(
+        {
+            "product_id": list("abc"),
+            "title": ["running shoes red", "water pump", "mountain bike"],
+            "brand": ["Nike", "Puma", None],
+            "category": ["Sport > Shoes", None, None],
+            "attributes": ['{"sole": "rubber"}', None, None],
+            "description": ["waterproof, breathable", "waterproof", None],
+        }
+    )
+    texts, fields = read_titles(products), used_fields(products)
+    lexicon = lexicon_of(texts, products, fields)
+    goods, width = goods_of(products, lexicon, fields, texts), len(lexicon)
+    catalogue = Catalogue(lexicon, goods, np.zeros((width, 2), np.float32), np.zeros((width, 2), np.float32))
+    stems = [stem(w) for w in ("nike", "puma", "waterproof", "breathable", "rubber")]
+    assert [lexicon.count(w) for w in stems] == [1, 1, 2, 0, 1]  # one description alone names the fourth
+    assert lexicon.mend("puma") == ("puma",) and lexicon.mend("pumma") == ("puma",)
+    features = pair_features(ask("nike shoes waterproof", catalogue), goods, catalogue)
+    assert (features["brand_has"][0] > 0) and features["brand_has"][1] == 0
+    assert (features["description_has"][:2] > 0).all() and features["anywhere"][0] == pytest.approx(1)
+    assert reasons(ask("puma shoes", catalogue), goods, catalogue)[1].startswith("matches 'puma'")
 
 
 def test_bm25_equals_its_formula(catalogue: Catalogue) -> None:

@@ -17,6 +17,14 @@ def test_isotonic_equals_sklearn(seed: int) -> None:
     assert isotonic(value) == pytest.approx(IsotonicRegression().fit_transform(np.arange(60), value))
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_equal_scores_are_one_point(turned: bool) -> None:
+    score, grade = np.repeat([0.5, 0.7], 10), np.tile(np.repeat([1.0, 3.0], 5), 2)
+    at = slice(None, None, -1 if turned else 1)
+    fit = calibrate(score[at], grade[at])
+    assert fit.probability(np.array([0.5, 0.6, 0.7, 0.9]), 2.5) == pytest.approx(0.5)
+
+
 def test_line_is_least_squares_and_keeps_the_order() -> None:
     rng = np.random.default_rng(0)
     score = rng.normal(2, 0.3, 500)

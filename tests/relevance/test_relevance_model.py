@@ -256,6 +256,20 @@ def test_products_added_since_training_are_graded(trained: Trained, judged: Shop
     assert np.array_equal(told, grade_pairs(model, judged.relevance, judged))
 
 
+def test_a_title_that_has_changed_is_graded_as_it_is_now(
+    trained: Trained, judged: Shop, shop_of: ShopOf
+) -> None:
+    model, _ = trained
+    assert judged.products is not None and judged.relevance is not None
+    at = pl.col("product_id") == "p3"
+    now = judged.products.with_columns(pl.when(at).then(pl.lit("Hat")).otherwise("title").alias("title"))
+    other = shop_of(products=now)
+    pairs = judged.relevance.filter(at)
+    assert (grade_pairs(model, pairs, other) != grade_pairs(model, pairs, judged)).any()
+    rest = judged.relevance.filter(~at)
+    assert np.array_equal(grade_pairs(model, rest, other), grade_pairs(model, rest, judged))
+
+
 def test_with_vectors(judged: Shop, encoder: CompactEncoder, tmp_path: Path) -> None:
     vectors = ShelfVectors(embed_shop(judged, encoder, tmp_path / "shelf"), encoder)
     model = train_relevance(judged, tmp_path / "m", vectors=vectors)

@@ -71,8 +71,8 @@ class Asked:
         inside = np.where(flat < len(lexicon), flat, 0)
         for i, own in enumerate(self.unit):
             if own is not None:
-                equal = np.abs(lexicon.value[inside] - self.value[i]) <= 1e-3 * abs(self.value[i])
-                alike = np.abs(lexicon.written[inside] - self.written[i]) <= 1e-3 * abs(self.written[i])
+                equal = np.abs(lexicon.value[inside] - self.value[i]) <= _slack(self.value[i], bool(own))
+                alike = np.abs(lexicon.written[inside] - self.written[i]) <= _slack(self.written[i], False)
                 for at in np.flatnonzero(equal | alike).tolist():
                     other = lexicon.base[inside[at]]
                     if equal[at] and other == own:
@@ -91,6 +91,11 @@ class Asked:
             return np.asarray(self.soft[:, flat])
         more = np.array([[dice(a, b) for b in extra] for a in self.words], dtype=np.float32)
         return np.asarray(np.concatenate((self.soft, more), axis=1)[:, flat])
+
+
+def _slack(value: float, unit: bool) -> float:
+    """How far an equal number may be: a thousandth, for rounding; whole numbers without a unit are names."""
+    return abs(value) * (1e-3 if unit or value % 1 else 1e-12)
 
 
 def dice(a: str, b: str) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import isotonic_regression
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,10 @@ class Calibration:
 
     def probability(self, score: np.ndarray, threshold: float) -> np.ndarray:
         """``P(grade >= threshold)`` by isotonic regression over the held-out pairs, ``[n]`` float32."""
-        fitted = isotonic((self.grade >= threshold).astype(np.float64))
-        return np.asarray(np.interp(score, self.score, fitted), dtype=np.float32)
+        place, own = np.unique(self.score, return_inverse=True)  # equal scores are one point
+        mass = np.bincount(own)
+        fitted = isotonic(np.bincount(own, self.grade >= threshold) / mass, mass)
+        return np.asarray(np.interp(score, place, fitted), dtype=np.float32)
 
 
 def calibrate(score: np.ndarray, grade: np.ndarray) -> Calibration:
@@ -52,15 +55,7 @@ def calibrate(score: np.ndarray, grade: np.ndarray) -> Calibration:
     return Calibration(x, y, slope, float(y.mean() - slope * x.mean()))
 
 
-def isotonic(value: np.ndarray) -> np.ndarray:
-    """The ascending sequence nearest to ``value [n]`` by least squares (pool adjacent violators, Ayer et al. 1955)."""
-    total: list[float] = []
-    count: list[int] = []
-    for v in value.tolist():
-        total.append(v)
-        count.append(1)
-        while len(total) > 1 and total[-2] * count[-1] >= total[-1] * count[-2]:
-            t, c = total.pop(), count.pop()
-            total[-1] += t
-            count[-1] += c
-    return np.repeat(np.array(total) / np.array(count), count) if total else np.empty(0)
+def isotonic(value: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+    """The ascending sequence nearest to ``value [n]`` by least squares, weighted by ``weight [n]`` (default: alike)."""
+    fitted = isotonic_regression(value, weights=weight).x if len(value) else value
+    return np.asarray(fitted, dtype=np.float64)

@@ -62,11 +62,29 @@ def read_titles(products: pl.DataFrame) -> list[Text]:
     return out
 
 
-def lexicon_of(titles: Sequence[Text]) -> Lexicon:
-    """The words of the titles with the number of titles that have them, in alphabetical order."""
+def lexicon_of(
+    titles: Sequence[Text], products: pl.DataFrame | None = None, fields: Sequence[str] = ()
+) -> Lexicon:
+    """The words of a catalogue in alphabetical order: of titles with the number of titles that have them, and of
+    other fields, where no title has them, with the number of products (of a description: words of two or more).
+    """
     counts = Counter(word for text in titles for word in set(text.words))
+    if products is not None and fields:
+        more: Counter[str] = Counter()
+        for row in products.select(fields).iter_rows():
+            own = {word for name, value in zip(fields, row, strict=True) for word in field_words(name, value)}
+            more.update(own - counts.keys())
+        sure = _names(products, [name for name in fields if name != "description"])
+        counts.update({word: n for word, n in more.items() if n > 1 or word in sure})
     words = sorted(counts)
     return Lexicon(words, np.array([counts[w] for w in words], dtype=np.int64), len(titles))
+
+
+def _names(products: pl.DataFrame, fields: Sequence[str]) -> set[str]:
+    found: set[str] = set()
+    for name in fields:
+        found.update(*(field_words(name, value) for value in products[name].unique().to_list()))
+    return found
 
 
 def goods_of(

@@ -30,6 +30,10 @@ class Ragged:
     def __len__(self) -> int:
         return len(self.start) - 1
 
+    def part(self, i: int) -> np.ndarray:
+        """List ``i``."""
+        return self.value[self.start[i] : self.start[i + 1]]
+
     def lengths(self) -> np.ndarray:
         """``[N]`` int64."""
         return np.asarray(np.diff(self.start))

@@ -13,7 +13,7 @@ from moonshelf.progress import Progress, say
 from moonshelf.relevance.asked import ask
 from moonshelf.relevance.calibrate import calibrate
 from moonshelf.relevance.catalogue import Catalogue
-from moonshelf.relevance.goods import goods_of, lexicon_of, read_titles, used_fields
+from moonshelf.relevance.goods import Goods, goods_of, lexicon_of, read_titles, used_fields
 from moonshelf.relevance.latent import title_factors, word_vectors
 from moonshelf.relevance.model import STAGE, TREES, RelevanceModel, feature_names, feature_rows
 from moonshelf.relevance.trees import library, train_trees
@@ -32,7 +32,7 @@ def train_relevance(
 ) -> RelevanceModel:
     """Train on the table ``relevance`` and write the model into ``folder``, whole or not at all.
 
-    Lexicon and latent spaces come from the titles alone; trees from train pairs; when to stop and the calibration
+    Latent spaces come from the titles alone; trees from train pairs; when to stop and the calibration
     from val queries, or from a tenth of the train queries when there is no val split.
 
     Raises:
@@ -67,15 +67,16 @@ def train_relevance(
 
 
 def read_catalogue(shop: Shop, seed: int) -> Catalogue:
-    """Words, latent vectors and postings of a shop's titles; no grade is looked at."""
+    """Words of a shop's products, latent vectors and postings of their titles; no grade is looked at."""
     products = shop.products
     if products is None or not len(products):
         raise InputError("there are no products", where=shop.name, mend="add the table products")
     titles = read_titles(products)
-    lexicon = lexicon_of(titles)
-    if not lexicon.words[1:]:
+    if not any(text.words for text in titles):
         raise InputError("no product has a title", where=shop.name, mend="add the column title to products")
-    goods = goods_of(products, lexicon, used_fields(products), titles)
+    fields = used_fields(products)
+    lexicon = lexicon_of(titles, products, fields)
+    goods = goods_of(products, lexicon, fields, titles)
     say("relevance: learning which words go together")
     factors = title_factors(goods.titles, lexicon.idf, LATENT, seed=seed)
     return Catalogue(lexicon, goods, factors, word_vectors(goods.titles, lexicon.counts, MEANING, seed=seed))
@@ -174,15 +175,15 @@ def pair_rows(
 ) -> np.ndarray:
     """Features ``[n, F]`` float32 of pairs, in their order. Every product must be one of the shop's.
 
-    Products that the catalogue does not have are read from the shop.
+    Products that the catalogue does not have, or has with other words, are read from the shop.
     """
     lexicon, known = catalogue.lexicon, catalogue.goods
-    strange = [p for p in pairs["product_id"].unique().to_list() if p not in catalogue.row]
     others = None
-    if strange and shop.products is not None:
-        table = shop.products.filter(pl.col("product_id").is_in(strange))
-        others = goods_of(table, lexicon, [*known.fields])
-        say(f"relevance: {len(strange)} products are new to the model; read from the shop")
+    if shop.products is not None:
+        table = shop.products.filter(pl.col("product_id").is_in(pairs["product_id"].unique().to_list()))
+        others = _changed(goods_of(table, lexicon, [*known.fields]), catalogue)
+        if others is not None:
+            say(f"relevance: {len(others)} products are new to the model or have changed; read from the shop")
     place = {} if others is None else {p: i for i, p in enumerate(others.product_ids)}
     out: np.ndarray | None = None
     groups = pairs.with_row_index("at").group_by("query_text", maintain_order=True).agg("at", "product_id")
@@ -191,7 +192,7 @@ def pair_rows(
     with Progress(len(texts), label, "queries") as progress:
         for i, (text, at, ids) in enumerate(groups.iter_rows()):
             asked, own = ask(text, catalogue), np.array(at)
-            inside = np.array([p in catalogue.row for p in ids])
+            inside = np.array([p not in place for p in ids])
             for goods, row, chosen in ((known, catalogue.row, inside), (others, place, ~inside)):
                 if goods is None or not chosen.any():
                     continue
@@ -203,6 +204,22 @@ def pair_rows(
             progress.advance()
     assert out is not None
     return out
+
+
+def _changed(now: Goods, catalogue: Catalogue) -> Goods | None:
+    """Those of some products whose words are not those of the catalogue; None where all are."""
+    held = catalogue.goods
+
+    def same(i: int, at: int) -> bool:
+        lists = [(now.titles, held.titles), *((now.fields[f], held.fields[f]) for f in held.fields)]
+        return all(np.array_equal(a.part(i), b.part(at)) for a, b in lists)
+
+    strange = [
+        i
+        for i, product in enumerate(now.product_ids)
+        if product not in catalogue.row or not same(i, catalogue.row[product])
+    ]
+    return now.take(np.array(strange, dtype=np.int64)) if strange else None
 
 
 def grade_pairs(model: RelevanceModel, pairs: pl.DataFrame, shop: Shop) -> np.ndarray:

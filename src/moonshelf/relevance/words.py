@@ -103,7 +103,7 @@ def read_text(text: str) -> Text:
                 bare = []
             else:
                 bare.append(len(words))
-            words.append(f"#{number:g}{unit}")
+            words.append(f"#{number:.15g}{unit}")  # model numbers and GTINs have up to 14 digits
             shown.append(value.strip(" .-"))
         elif kind == "cjk":
             pairs = [value[i : i + 2] for i in range(max(1, len(value) - 1))]
