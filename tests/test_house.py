@@ -13,7 +13,7 @@ ORDER = [
     "shop", "augment", "encoder", "training", "shelf", "evaluation",
     "retrieval", "relevance", "ranking", "creative", "studies", "report", "serving",
     "recipes", "pipeline", "measuring", "grading", "applying", "reasoning", "choosing", "doctor", "commands",
-    "cli_augment", "cli_creative", "cli_evaluate", "cli_rank", "cli_relevance", "cli",
+    "cli_shop", "cli_augment", "cli_creative", "cli_evaluate", "cli_rank", "cli_relevance", "cli",
 ]  # fmt: skip
 FORBIDDEN = {"torchvision", "timm", "open_clip", "lightly", "torchcodec", "pickle5"}
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -28,6 +28,7 @@ from moonshelf.relevance.model import reads_vectors
 from moonshelf.relevance.vectors import ShelfVectors
 from moonshelf.shelf import Shelf
 from moonshelf.shelf.search import query_vector
+from moonshelf.shop.fetch import Reach
 from moonshelf.shop.shop import Shop, open_shop
 from moonshelf.workspace import digest, read_manifest, write_json
 
@@ -75,7 +76,9 @@ def train_rank(shop: Shop, work: Path, config: RunConfig, shelf: str | None, enc
     found = behaviour(shop, work, shelf, encoder, needed=wants_content(config.ranking))
     folder = train_ranker(shop, found.history, found.content, work, config.ranking, seed=config.seed)
     if found.shelf is not None:
-        (work / SHELF_FILE).write_text(str(found.shelf.path.resolve()) + "\n")
+        place, home = found.shelf.path.resolve(), work.resolve()
+        inside = place.is_relative_to(home)  # then the work folder may move
+        (work / SHELF_FILE).write_text(f"{place.relative_to(home) if inside else place}\n")
     return folder
 
 
@@ -121,7 +124,9 @@ def _shelf_of(model: str, given: str | None) -> str | None:
     if given is not None:
         return given
     note = folder.parent / SHELF_FILE
-    return note.read_text().strip() if note.is_file() else str(folder.parent)
+    if note.is_file() and (place := folder.parent / note.read_text().strip()).is_dir():
+        return str(place)
+    return str(folder.parent)
 
 
 def evaluate_rank(
@@ -179,14 +184,14 @@ def rank(
     return stages.rank(query=query, text=text, photo=image is not None, **how)
 
 
-def shop_of(model: str, given: str | None) -> Shop:
+def shop_of(model: str, given: str | None, fetch: Reach | None = None) -> Shop:
     """The shop named, or the one that the work folder has read.
 
     Raises:
         InputError: there is none.
     """
     if given is not None:
-        return open_shop(given)
+        return open_shop(given, fetch=fetch)
     source = find_ranker(model).parent / "shop"
     if not source.is_dir():
         raise InputError(

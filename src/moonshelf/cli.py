@@ -19,6 +19,7 @@ from moonshelf.cli_creative import creative_options
 from moonshelf.cli_evaluate import WHAT, evaluate, evaluate_options
 from moonshelf.cli_rank import rank_options, rank_words
 from moonshelf.cli_relevance import evaluate_relevance, relevance_options, relevance_verb
+from moonshelf.cli_shop import shop_argument
 from moonshelf.errors import InputError
 from moonshelf.workspace import full_disk
 
@@ -193,17 +194,6 @@ def _recipe_options(parser: argparse.ArgumentParser, default: str = "laptop") ->
     )
 
 
-def _shop_argument(p: argparse.ArgumentParser) -> None:
-    p.add_argument("shop", metavar="SHOP")
-    p.add_argument(
-        "--fetch",
-        nargs="?",
-        const="public",
-        choices=("public", "any"),
-        help="fetch photos that are web addresses, from public machines (default) or any; without it they are refused",
-    )
-
-
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     parser = argparse.ArgumentParser(
@@ -218,11 +208,11 @@ def build_parser() -> argparse.ArgumentParser:
     _recipe_options(p, "demo")
 
     p = _verb(verbs, "check", "validate a shop folder; exit 1 if it cannot be used", "check my-shop", _check)
-    _shop_argument(p)
+    shop_argument(p)
     p.add_argument("--json", metavar="FILE", help="write the report as JSON too")
 
     p = _verb(verbs, "run", "every stage that the shop's tables allow", "run my-shop --work work", _run)
-    _shop_argument(p)
+    shop_argument(p)
     p.add_argument("--work", required=True, metavar="DIR", help="artefacts go here; run again to resume")
     p.add_argument(
         "--extra", nargs="*", metavar="SHOP", help="shops whose photos, texts and searches train along"
@@ -235,7 +225,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("posttrain", "learn from searches"),
     ):
         p = _verb(verbs, stage, what, f"{stage} my-shop --work work", _train)
-        _shop_argument(p)
+        shop_argument(p)
         p.add_argument("--work", required=True, metavar="DIR")
         p.add_argument("--resume", action="store_true", help="go on with an unfinished run")
         p.add_argument("--extra", nargs="*", metavar="SHOP", help="shops that train along")
@@ -248,7 +238,7 @@ def build_parser() -> argparse.ArgumentParser:
         _recipe_options(p)
 
     p = _verb(verbs, "embed", "product vectors in bulk", "embed my-shop --encoder work --out shelf", _embed)
-    _shop_argument(p)
+    shop_argument(p)
     p.add_argument("--encoder", required=True, metavar="PATH", help="work folder, encoder folder, or compact")
     p.add_argument("--out", required=True, metavar="DIR")
     p.add_argument("--dim", type=int, default=None, help="256, 128, 64 or 32 (default: full)")
@@ -282,7 +272,7 @@ def build_parser() -> argparse.ArgumentParser:
         "augment my-shop --out made --encoder work",
         augment_verb,
     )
-    _shop_argument(p)
+    shop_argument(p)
     augment_options(p)
 
     p = _verb(
@@ -293,7 +283,7 @@ def build_parser() -> argparse.ArgumentParser:
         relevance_verb,
     )
     p.add_argument("action", choices=("train",))
-    _shop_argument(p)
+    shop_argument(p)
     relevance_options(p)
 
     p = _verb(
@@ -304,7 +294,7 @@ def build_parser() -> argparse.ArgumentParser:
         _evaluate,
     )
     p.add_argument("what", choices=WHAT)
-    _shop_argument(p)
+    shop_argument(p)
     evaluate_options(p)
 
     rank_options(verbs)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from moonshelf.cli_shop import shop_argument
 from moonshelf.errors import InputError
 
 PARTS = ("train", "evaluate", "select")
@@ -26,7 +27,7 @@ def creative_options(verbs: Any) -> None:
         help="learn from a shop's table creatives",
         epilog="example: moonshelf creative train my-shop --work work",
     )
-    p.add_argument("shop", metavar="SHOP")
+    shop_argument(p)
     p.add_argument("--work", required=True, metavar="DIR", help="the selector goes to DIR/creative")
     p.add_argument(
         "--backbone", metavar="smol|hf:PATH",
@@ -54,7 +55,7 @@ def creative_options(verbs: Any) -> None:
         help="accuracy on the pairs of a split, asked in both orders",
         epilog="example: moonshelf creative evaluate my-shop --model work --json out.json",
     )
-    p.add_argument("shop", metavar="SHOP")
+    shop_argument(p)
     p.add_argument("--model", required=True, metavar="PATH", help="work folder or its folder creative")
     p.add_argument("--split", choices=("train", "val", "test"), default="test")
     p.add_argument("--fast", action="store_true", help="do not ask the reasoner, if there is one")
@@ -126,7 +127,7 @@ def _train(a: argparse.Namespace) -> int:
     if a.backbone:
         check_backbone(a.backbone)
     work, seed = Path(a.work), a.seed or 0
-    shop = open_shop(a.shop, cache=work / "shop", require_products=False)
+    shop = open_shop(a.shop, cache=work / "shop", require_products=False, fetch=a.fetch)
     encoder = choosing.encoder_for(work, a.encoder)
     folder = choosing.train_creative(shop, work, encoder, config.rules, seed=seed)
     print(f"creative selector  {folder}")
@@ -174,7 +175,7 @@ def _evaluate(a: argparse.Namespace) -> int:
     from moonshelf.workspace import write_json
 
     encoder = choosing.encoder_for(a.model, a.encoder, load_chooser(a.model))
-    shop = open_shop(a.shop, require_products=False)
+    shop = open_shop(a.shop, require_products=False, fetch=a.fetch)
     result = choosing.evaluate_creative(
         shop,
         a.model,

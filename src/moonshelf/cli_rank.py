@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from moonshelf.cli_shop import fetch_option, shop_argument
+
 PARTS = ("train", "evaluate", "query")
 EXAMPLES = """examples:
   moonshelf rank train my-shop --shelf work/shelf --work work
@@ -25,7 +27,7 @@ def rank_options(verbs: Any) -> None:
     forms = parser.add_subparsers(dest="what", required=True, metavar="{train,evaluate} or a work folder")
 
     p = forms.add_parser("train", help="learn from impressions, or from acts beside drawn negatives")
-    p.add_argument("shop", metavar="SHOP")
+    shop_argument(p)
     p.add_argument("--shelf", metavar="DIR", help="product vectors (default: the work folder's)")
     p.add_argument("--encoder", metavar="PATH", help="for past queries (default: the one of the shelf)")
     p.add_argument("--work", required=True, metavar="DIR")
@@ -35,7 +37,7 @@ def rank_options(verbs: Any) -> None:
     )
 
     p = forms.add_parser("evaluate", help="GAUC, AUC, calibration and more on the rows of test")
-    p.add_argument("shop", metavar="SHOP")
+    shop_argument(p)
     p.add_argument("--model", required=True, metavar="PATH", help="work folder, or its folder ranking")
     p.add_argument("--shelf", metavar="DIR")
     p.add_argument("--encoder", metavar="PATH")
@@ -55,6 +57,7 @@ def rank_options(verbs: Any) -> None:
     p.add_argument("--min-price", type=float)
     p.add_argument("--max-price", type=float)
     p.add_argument("--shop", metavar="SHOP", help="default: the one that the work folder has read")
+    fetch_option(p)
     p.add_argument("--shelf", metavar="DIR")
     p.add_argument("--encoder", metavar="PATH")
     p.add_argument("--json", metavar="FILE")
@@ -80,7 +83,8 @@ def _train(a: argparse.Namespace) -> int:
 
     config = commands.resolve(a.recipe, a.set, a.seed)
     work = Path(a.work)
-    folder = applying.train_rank(open_shop(a.shop, cache=work / "shop"), work, config, a.shelf, a.encoder)
+    shop = open_shop(a.shop, cache=work / "shop", fetch=a.fetch)
+    folder = applying.train_rank(shop, work, config, a.shelf, a.encoder)
     print(f"click model  {folder}")
     return 0
 
@@ -91,7 +95,7 @@ def _evaluate(a: argparse.Namespace) -> int:
     from moonshelf.workspace import write_json
 
     result = applying.evaluate_rank(
-        open_shop(a.shop), a.model, shelf=a.shelf, encoder=a.encoder, seed=a.seed or 0
+        open_shop(a.shop, fetch=a.fetch), a.model, shelf=a.shelf, encoder=a.encoder, seed=a.seed or 0
     )
     if a.json:
         write_json(Path(a.json), result.to_json())
@@ -104,7 +108,7 @@ def _query(a: argparse.Namespace) -> int:
     from moonshelf.ranking.joined import format_ranked, ranked_json
     from moonshelf.workspace import write_json
 
-    shop = applying.shop_of(a.model, a.shop)
+    shop = applying.shop_of(a.model, a.shop, a.fetch)
     grader = None
     if (a.text or "").strip() or a.relevance:  # without a text nothing is graded
         grader = applying.open_grader(a.model, a.relevance, shop, shelf=a.shelf, encoder=a.encoder)

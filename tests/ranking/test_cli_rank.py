@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -45,6 +46,21 @@ def test_evaluate_writes_metrics(
         assert m["low"] <= m["value"] <= m["high"] and m["n"] > 5
     assert told["metrics"]["gauc"]["value"] > 0.6 and told["protocol"]["made"] is False
     assert "gauc minus popularity" in capsys.readouterr().out
+
+
+def test_a_work_folder_may_move(
+    trained: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, work = trained
+    other = tmp_path / "other"
+    shutil.copytree(work, other)
+    assert (other / "shelf.txt").read_text().strip() == "shelf"
+    shutil.rmtree(other / "shelf")  # it must be its own shelf that is read
+    assert main(["rank", str(other), "--text", "blue mug", "-k", "2"]) == 1
+    assert str(other) in capsys.readouterr().err
+    shutil.copytree(work / "shelf", other / "shelf")
+    (other / "shelf.txt").write_text("/nowhere/shelf\n")
+    assert main(["rank", str(other), "--text", "blue mug", "-k", "2"]) == 0
 
 
 def test_ask_with_a_query_and_a_user(

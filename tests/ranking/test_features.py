@@ -11,12 +11,48 @@ import numpy as np
 import polars as pl
 import pytest
 
-from moonshelf.ranking.features import AGES, FAMES, Popularity, _column, _quantiles, age, build_features, fame
+from moonshelf.ranking.debias import categories
+from moonshelf.ranking.features import (
+    AGES,
+    FAMES,
+    OWN,
+    Popularity,
+    _column,
+    _quantiles,
+    age,
+    build_features,
+    fame,
+)
 from moonshelf.ranking.history import History, build_history
 from moonshelf.ranking.rows import Rows, from_acts
 from moonshelf.shop.shop import open_shop
 
 START = datetime(2025, 3, 1, tzinfo=UTC)
+
+
+def test_where_paths_differ_in_depth_the_group_is_each_products_own(
+    shop_with: Callable[..., Path], shop_folder: Path, tmp_path: Path
+) -> None:
+    paths = ["Shoes", "Shoes", "Bags", "Bags", "Home > Mugs > Tea > Small", "Home > Mugs"]
+    products = pl.read_parquet(shop_folder / "products.parquet")
+    given = pl.Series("category", [paths[i] if i < len(paths) else None for i in range(len(products))])
+    events = pl.DataFrame(
+        {"user_id": ["a"], "time": [START], "product_id": [products["product_id"][0]], "action": ["click"]}
+    )
+    shop = open_shop(shop_with(products=products.with_columns(given), events=events), cache=tmp_path / "read")
+    history = build_history(shop)
+    features = build_features(shop, history)
+    group = features.item[features.group].values.tolist()
+    assert features.item[features.group].name == OWN
+    assert (
+        len(set(group[:6])) == 4 and group[0] == group[1] and group[2] == group[3] and set(group[6:]) == {0}
+    )
+    assert np.array_equal(
+        np.unique(categories(features, len(history.items)), return_inverse=True)[1],
+        np.unique(group, return_inverse=True)[1],
+    )
+    again = build_features(shop, history, like=json.loads(json.dumps(features.spec())))
+    assert again.item[again.group].values.tolist() == group
 
 
 def test_columns_of_products_and_users(
@@ -32,7 +68,7 @@ def test_columns_of_products_and_users(
     )
     users = pl.DataFrame(
         {"user_id": ["b", "a"], "age": [30.0, float("nan")], "club": ["x", "y"], "same": ["s", "s"]}
-    )
+    ).with_columns(pl.col("club").cast(pl.Categorical))
     products = pl.read_parquet(shop_folder / "products.parquet").with_columns(
         brand=pl.when(pl.col("product_id") == "0").then(None).otherwise(pl.lit("Acme"))
     )

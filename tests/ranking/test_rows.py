@@ -68,6 +68,50 @@ def test_impressions_with_what_followed(logged: Shop) -> None:
     assert (rows.until - history.start[0]).tolist()[:5] == [2, 2, 2, 3, 3] and rows.until[5] == 0
 
 
+def test_a_list_has_one_past_and_its_own_query_is_not_in_it(
+    shop_with: Callable[..., Path], tmp_path: Path
+) -> None:
+    moment = 1 / 86_400_000  # of a day: a millisecond
+    impressions = pl.DataFrame(
+        {
+            "query_id": ["p1"] * 3 + [None] * 2,
+            "query_text": ["mug"] * 3 + [None] * 2,
+            "user_id": ["a"] * 5,
+            "time": [day(1), day(1 + moment), day(1 + 2 * moment), day(2), day(2 + moment)],
+            "product_id": ["1", "2", "3", "4", "5"],
+            "position": [0, 1, 2, None, 40_000],
+            "clicked": [1, 0, 0, 1, 0],
+        }
+    )
+    searches = pl.DataFrame(
+        {
+            "query_id": ["s0", "s1"],
+            "query_text": ["cup", "mug"],
+            "user_id": ["a", "a"],
+            "time": [day(1 - 2 * moment), day(1 - moment)],
+            "product_id": ["7", "1"],
+        }
+    )
+    events = pl.DataFrame(
+        {
+            "user_id": ["a", "a"],
+            "time": [day(1), day(2)],
+            "product_id": ["1", "4"],
+            "action": ["click", "click"],
+        }
+    )
+    raw = shop_with(impressions=impressions, events=events, searches=searches)
+    shop = open_shop(raw, cache=tmp_path / "read")
+    history = build_history(shop)
+    queries = history.what >= len(history.items)
+    assert queries.tolist() == [True, True, False, False]  # two queries, then the clicks on 1 and 4
+    rows = from_impressions(shop, history)
+    # "cup" is known to all three, "mug" and the click on 1 to none; without a list the click on 4 is known to 5
+    assert rows.until.tolist() == [1, 1, 1, 3, 4]
+    assert rows.position.tolist() == [1, 2, 3, 0, np.iinfo(np.int16).max]
+    assert rows.told["with a place counted from 0"] == 4
+
+
 def test_a_cart_counts_within_its_time_alone(logged: Shop) -> None:
     history = build_history(logged)
     hour = 3_600_000_000

@@ -222,11 +222,15 @@ def open_ranker(path: str | Path, shop: Shop, history: History, content: Content
     return Ranker(shop, history, features, own, rebound(stored, history), stored.config, calibration)
 
 
-def candidate_rows(history: History, user: int, items: np.ndarray, moment: int, query: int = -1) -> Rows:
-    """Rows to be scored: one user, one moment, some products, perhaps a query; labels are unknown (False)."""
+def candidate_rows(
+    history: History, user: int, items: np.ndarray, moment: int | np.ndarray, query: int = -1
+) -> Rows:
+    """Rows to be scored: one user, one moment (or one a product), some products, perhaps a query; labels are unknown
+    (False).
+    """
     n = len(items)
     users = np.full(n, user, dtype=np.int32)
-    times = np.full(n, moment, dtype=np.int64)
+    times = np.broadcast_to(np.asarray(moment, dtype=np.int64), (n,)).copy()
     return Rows(
         users, items.astype(np.int32), np.full(n, query, dtype=np.int32), times, history.until(users, times),
         np.zeros((n, 3), dtype=bool), np.zeros(n, dtype=np.int16), np.full(n, np.nan, dtype=np.float32),

@@ -28,6 +28,8 @@ from moonshelf.shop.shop import Shop
 PRICES = 20  # buckets of equally many products
 AGES = (1, 3, 7, 14, 30, 60, 120, 365)  # days since a product came; bucket edges
 FAMES = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)  # acts on a product before the row; bucket edges
+LEVELS = 4  # of a category path
+OWN = "item.category"  # a product's own deepest category, where some paths are longer than others
 ATTRIBUTES = 6  # columns at most
 ROW_SIZES = (len(FAMES) + 1, len(AGES) + 2, match_size)
 
@@ -67,9 +69,10 @@ class Features:
 
     @property
     def group(self) -> int:
-        """The column of the deepest categories; -1 where products have none."""
+        """The column of each product's own deepest category; -1 where products have none."""
         levels = [at for at, c in enumerate(self.item) if c.name.startswith("item.category")]
-        return levels[-1] if levels else -1
+        own = [at for at in levels if self.item[at].name == OWN]
+        return own[0] if own else levels[-1] if levels else -1
 
     @cached_property
     def user_table(self) -> np.ndarray:
@@ -138,8 +141,11 @@ def _columns(
             f"item.category{level + 1}",
             [" > ".join(p[: level + 1]) if len(p) > level else None for p in paths],
         )
-        for level in range(min(deepest, 4))
+        for level in range(min(deepest, LEVELS))
     ]
+    depths = {min(len(p), LEVELS) for p in paths if p}
+    if len(depths) > 1 if like is None else OWN in was:  # else the deepest level is everybody's own
+        item.append(names(OWN, [" > ".join(p[:LEVELS]) or None for p in paths]))
     item.append(names("item.brand", products["brand"].to_list()))
     item.append(quantity("item.price", products["price"].to_numpy()))
     maps = [json.loads(text or "{}") for text in products["attributes"]]
@@ -160,6 +166,8 @@ def _columns(
         for name in known.columns[1:]:
             series, own = known[name], f"user.{name}"
             amount = series.dtype.is_numeric() or series.dtype in (pl.Date, pl.Datetime)
+            if series.dtype in (pl.Categorical, pl.Enum):
+                series = series.cast(pl.String)
             if not amount and series.dtype not in (pl.Boolean, pl.String):
                 say(f"ranking: column {name} of users is {series.dtype}; it is not read")
             elif own in was and amount != (
@@ -242,10 +250,15 @@ def fame(popularity: Popularity, rows: Rows) -> np.ndarray:
     return np.searchsorted(np.array(FAMES), popularity.before(rows), side="right").astype(np.int32)
 
 
+def shop_came(shop: Shop) -> np.ndarray:
+    """``[P]`` int64 microseconds at which products came, -1 where it is not known."""
+    assert shop.products is not None
+    return shop.products["created_at"].dt.epoch("us").fill_null(-1).to_numpy()
+
+
 def age(shop: Shop, rows: Rows) -> np.ndarray:
     """``[N]`` int32 bucket of how many days a row's product had been there, 0 where it is not known."""
-    assert shop.products is not None
-    came = shop.products["created_at"].dt.epoch("us").fill_null(-1).to_numpy()[rows.item]
+    came = shop_came(shop)[rows.item]
     days = (rows.time - came) / DAY
     known = (came >= 0) & (rows.time > 0) & (days >= 0)
     return np.where(known, 1 + np.searchsorted(np.array(AGES), days, side="right"), 0).astype(np.int32)

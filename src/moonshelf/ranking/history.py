@@ -159,9 +159,10 @@ def build_history(shop: Shop) -> History:
 
 
 def _acts(shop: Shop) -> pl.DataFrame:
-    """The events, or the clicks of the impressions where there are none."""
-    if shop.events is not None and len(shop.events):
-        return shop.events
+    """The events, or the clicks of the impressions where there are none of an action that we know."""
+    events = shop.events
+    if events is not None and (shop.impressions is None or events["action"].is_in(ACTIONS).any()):
+        return events
     columns = ["user_id", "time", "product_id", "query_text"]
     if shop.impressions is None:
         return pl.DataFrame(schema=dict.fromkeys(columns, pl.String))

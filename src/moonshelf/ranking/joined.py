@@ -13,6 +13,7 @@ import numpy as np
 from moonshelf.errors import InputError
 from moonshelf.progress import say
 from moonshelf.ranking.apply import Ranker, after, candidate_rows
+from moonshelf.ranking.features import shop_came
 from moonshelf.retrieval.candidates import find_candidates, interests
 from moonshelf.shelf.index import Index, allowed_rows, build_index
 from moonshelf.shelf.search import fit, shown_width
@@ -45,8 +46,9 @@ class Ranked:
     Attributes:
         similarity: cosine to the query, or to the nearest interest of the user.
         grade: of relevance, None without a relevance model or a text.
-        click: calibrated probability of a click if it is looked at; a score and no more where the model learned from
-            acts beside drawn negatives.
+        click: probability of a click if it is looked at, by a calibration that was fitted where products were shown at
+            their places (without places nothing measures it); a score and no more where the model learned from acts
+            beside drawn negatives.
         reason: why, in plain words.
     """
 
@@ -82,6 +84,8 @@ class Stages:
         self._item = np.array([number.get(p, -1) for p in shelf.product_ids], dtype=np.int64)
         self._row = np.full(len(history.items), -1, dtype=np.int64)
         self._row[self._item[self._item >= 0]] = np.flatnonzero(self._item >= 0)
+        came = shop_came(ranker.shop)
+        self._came = np.where(came >= 0, came + 1, 0)
         self._user = {user: i for i, user in enumerate(history.users)}
         self._query = {query: i for i, query in enumerate(history.queries)}
         self.alike = _alike(shelf)
@@ -159,7 +163,10 @@ class Stages:
                 place = len(history.queries)
                 if content is not None and content.asks:  # a model that learned without them is given none
                     content = content.asking(query)
-        candidates = candidate_rows(history, number, items, after(history), place)
+        moment = np.maximum(
+            after(history), self._came[items]
+        )  # what came since the log ended is new, not unknown
+        candidates = candidate_rows(history, number, items, moment, place)
         raw = self.ranker.raw(candidates, placed=False, content=content, asked=text)
         # by raw scores: calibration may tie what the model tells apart
         best = np.lexsort((-raw, _behind(grade if least is None else None, len(raw))))[:k]

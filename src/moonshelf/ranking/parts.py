@@ -9,6 +9,7 @@ import numpy as np
 from moonshelf.errors import TooLittleData
 from moonshelf.progress import say
 from moonshelf.ranking.config import RankConfig
+from moonshelf.ranking.features import shop_came
 from moonshelf.ranking.history import History
 from moonshelf.ranking.rows import DAY, Part, Rows, from_acts, from_impressions, moments_of, split_by_time
 from moonshelf.shop.shop import Shop
@@ -70,8 +71,7 @@ def parts_of(
         rows = from_impressions(shop, history, cuts=(val, test))
         _say(rows, "impressions")
         return split_by_time(rows, at=(val, test))
-    assert shop.products is not None
-    came = shop.products["created_at"].dt.epoch("us").fill_null(-1).to_numpy()
+    came = shop_came(shop)
     around = config.around_days * DAY
     early = from_acts(
         history, actions=config.acts, negatives=config.negatives, seed=seed + 1, popular_before=test,

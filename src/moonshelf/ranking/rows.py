@@ -84,7 +84,10 @@ def from_impressions(
 
     A cart or purchase of the user and product counts for the last impression before it, within ``follows``; acts before
     any impression of theirs count for none. Impressions without a time come first and have no past. A page is what one
-    user was shown under one ``query_id`` (or without one, at all) with no pause of half an hour.
+    user was shown under one ``query_id`` (or without one, at all) with no pause of half an hour. With a ``query_id`` it
+    has one past, that of its first row: a click that is logged between two rows of one list would tell of both. The
+    query that it answers is not in the past, since tables often name only queries that led to a click. Places count
+    from 1; a table that counts from 0 is read as such.
 
     Args:
         cuts: moments, ascending; an act from a cut on counts for no impression before it, so that rows to learn from
@@ -124,13 +127,38 @@ def from_impressions(
         label[rows, kind] = True
         told[f"{ACTIONS[kind]} before any impression of it"] = early
     n = len(frame)
+    begin = np.full(int(page.max()) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(begin, page, time)
+    since = np.where(frame["query_id"].is_not_null().to_numpy(), begin[page], time)
+    position = frame["position"]
+    if position.min() == 0:
+        position = position + 1
+        told["with a place counted from 0"] = n - position.null_count()
     return Rows(
-        user, item, query, time, history.until(user, time), label,
-        frame["position"].fill_null(0).to_numpy().astype(np.int16),
+        user, item, query, time, _before(history, user, query, since), label,
+        position.fill_null(0).clip(0, np.iinfo(np.int16).max).to_numpy().astype(np.int16),
         frame["propensity"].cast(pl.Float32).fill_null(float("nan")).to_numpy(),
         page, np.ones(n, dtype=np.float32),
         told={reason: count for reason, count in told.items() if count},
     )  # fmt: skip
+
+
+def _before(history: History, user: np.ndarray, query: np.ndarray, since: np.ndarray) -> np.ndarray:
+    """Where pasts end: before these moments, and before a row's own query if that came last, within ``PAUSE``."""
+    until = history.until(user, since)
+    wanted = np.where(query >= 0, len(history.items) + query.astype(np.int64), -1)
+    first = history.start[np.maximum(user, 0)]
+    while True:
+        last = np.maximum(until - 1, 0)
+        own = (
+            (until > first)
+            & (user >= 0)
+            & (history.what[last] == wanted)
+            & (since - history.time[last] <= PAUSE)
+        )
+        if not own.any():
+            return until
+        until = until - own
 
 
 def _numbers(values: pl.Series, ids: Sequence[str]) -> np.ndarray:

@@ -25,7 +25,7 @@ from moonshelf.ranking.train import ClickTrainConfig
 from moonshelf.workspace import atomic_write, write_frame, write_json
 
 CONFIG_FILE, WEIGHTS_FILE = "ranking.json", "model.safetensors"
-FORMAT = 5  # of the columns that a model reads; raised whenever rows get other ones
+FORMAT = 6  # of the columns that a model reads; raised whenever rows get other ones
 _NAMES = ("items", "queries", "users")
 
 

@@ -28,7 +28,7 @@ from moonshelf.relevance.words import read_text
 from moonshelf.workspace import read_manifest, write_json
 
 STAGE = "relevance"
-FORMAT = 1
+FORMAT = 2
 WORDS, ARRAYS, TREES = "words.json", "arrays.npz", "trees.txt"
 Which = Sequence[str] | np.ndarray | Goods
 _AGAIN = "train it again with: moonshelf relevance train"

@@ -116,7 +116,7 @@ class ClickModel(nn.Module):
                 for columns in (sizes.item, sizes.user, sizes.row)
             )
             k = w * (1 + len(sizes.item))
-            made = _interests(config, k, sizes.dim).get(config.interest)
+            made = _interests(config, k, sizes).get(config.interest)
             self.interest: Interest | None = made() if made is not None else None
             inputs = 2 * k + w * (1 + len(sizes.user) + len(sizes.row))
             inputs += self.interest.width if self.interest is not None else 0
@@ -227,16 +227,16 @@ class ClickModel(nn.Module):
         return batch.label[:, [ACTIONS.index(name) for name in self.config.labels]]
 
 
-def _interests(config: ClickConfig, k: int, dim: int) -> dict[str, Callable[[], Interest]]:
+def _interests(config: ClickConfig, k: int, sizes: Sizes) -> dict[str, Callable[[], Interest]]:
     return {
         "mean": lambda: MeanPast(k),
         "din": lambda: Din(k),
         "target-attention": lambda: TargetAttention(k),
-        "sim-hard": lambda: Sim(k, "hard"),
+        "sim-hard": lambda: Sim(k, "hard", category=sizes.group),
         "sim-soft": lambda: Sim(k, "soft"),
         "sim-content": lambda: Sim(k, "content"),
         "muse": lambda: Muse(k),
-        "cube": lambda: Cube(k, dim, config.longest, config.cube),
+        "cube": lambda: Cube(k, sizes.dim, config.longest, config.cube),
     }
 
 

@@ -23,7 +23,7 @@ class Sim(nn.Module):
         width: K.
         find: see above.
         most: entries kept.
-        category: column of ``item_columns`` that ``hard`` looks at.
+        category: column of ``item_columns`` that ``hard`` looks at; -1: there is none, and the newest are taken.
 
     Cost: a sort of L numbers a row; the network then meets ``most`` entries, however long the past is.
     """
@@ -39,7 +39,7 @@ class Sim(nn.Module):
         batch, places, there = seen.batch, seen.places, seen.there
         newest = torch.arange(places.shape[1], device=places.device).float().expand(places.shape)
         if self.find == "hard":
-            if not batch.item_columns.shape[1]:
+            if self.category < 0 or not batch.item_columns.shape[1]:
                 return newest, there
             kind = batch.item_columns[:, self.category]
             return newest, there & (kind[places] == kind[batch.target].unsqueeze(1)) & (kind[places] > 0)
