@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from moonshelf.creative.backbones import read_with
 from moonshelf.creative.choose import check_encoder
 from moonshelf.creative.chooser import FILE, STAGE, Chooser, find_chooser, load_chooser
 from moonshelf.creative.learn import Material, gather, judged, learn, pair_rules
@@ -28,20 +29,28 @@ from moonshelf.workspace import atomic_folder, code_version, digest, machine, re
 
 
 def train_creative(
-    shop: Shop, work: Path, encoder: CompactEncoder, rules: PairRules, *, seed: int = 0
+    shop: Shop, work: Path, encoder: CompactEncoder, rules: PairRules, *, seed: int = 0, language: str = ""
 ) -> Path:
     """Train the selector into ``work/creative``; nothing is done where one of the same inputs is there.
+
+    Args:
+        language: ``smol`` reads texts with a frozen language model, too.
 
     Raises:
         InputError, TooLittleData: no creatives, or too few.
     """
     folder, begun = work / STAGE, time.monotonic()
     inputs = {"shop": shop.fingerprint, "encoder": encoder.version, "measures": digest(list(NAMES))}
+    if language:
+        inputs["language"] = language
     done = read_manifest(folder)
     if done is not None and done.get("key") == digest([STAGE, inputs, dataclasses.asdict(rules), seed]):
         say(f"creative: done already ({folder})")
         return folder
-    material = gather(shop, encoder, cache=work / "creative-seen", splits=("train", "val"))
+    reader, cache = read_with(language, device()), work / "creative-seen"
+    material = gather(shop, encoder, cache=cache, splits=("train", "val"), language=reader)
+    if language and not material.language:
+        say("creative: these creatives are pictures; the language model reads texts alone and is not used")
     chooser, pairs = learn(material, encoder, rules, seed=seed)
     say(f"creative: {one_line(pairs.report)}")
     with atomic_folder(folder, marks=(FILE,)) as out:
@@ -158,7 +167,7 @@ def evaluate_creative(
     """
     chooser = load_chooser(path)
     check_encoder(chooser, encoder)
-    material = gather(shop, encoder, among=chooser.headlines)
+    material = gather(shop, encoder, among=chooser.headlines, language=read_with(chooser.language, device()))
     pairs = some_pairs(split_pairs(material, chooser, split, seed), limit, seed)
     systems, written = judged(chooser, material, pairs), dict[str, Any]()
     if words and has_reasoner(path):

@@ -39,6 +39,10 @@ def creative_options(verbs: Any) -> None:
     )  # fmt: skip
     p.add_argument("--encoder", metavar="PATH", help="default: the work folder's, or compact")
     p.add_argument(
+        "--language", choices=("smol",), default="",
+        help="the selector reads texts with a frozen language model, too (needs moonshelf[vlm])",
+    )  # fmt: skip
+    p.add_argument(
         "--teacher", metavar="URL", help="traces by a chat model behind an OpenAI-compatible endpoint"
     )
     p.add_argument("--teacher-model", metavar="NAME")
@@ -129,7 +133,7 @@ def _train(a: argparse.Namespace) -> int:
     work, seed = Path(a.work), a.seed or 0
     shop = open_shop(a.shop, cache=work / "shop", require_products=False, fetch=a.fetch)
     encoder = choosing.encoder_for(work, a.encoder)
-    folder = choosing.train_creative(shop, work, encoder, config.rules, seed=seed)
+    folder = choosing.train_creative(shop, work, encoder, config.rules, seed=seed, language=a.language)
     print(f"creative selector  {folder}")
     if a.backbone:
         from moonshelf.reasoning import train_reasoner
@@ -197,6 +201,7 @@ def _select(a: argparse.Namespace) -> int:
     from moonshelf.creative.choose import read_creatives, select
     from moonshelf.creative.chooser import load_chooser
     from moonshelf.creative.tournament import CLOSE
+    from moonshelf.pipeline import device
     from moonshelf.reasoning import choose_by_words, has_reasoner
     from moonshelf.workspace import write_json
 
@@ -213,8 +218,13 @@ def _select(a: argparse.Namespace) -> int:
             choose_by_words(a.model, chooser, encoder, others, a.creatives, close=close) if others else None
         )
     else:
-        found = select(chooser, encoder, creatives, a.creatives, close=close)
-        other = select(chooser, encoder, others, a.creatives, close=close) if others else None
+        from moonshelf.creative.backbones import read_with
+
+        language = read_with(chooser.language, device())
+        found = select(chooser, encoder, creatives, a.creatives, close=close, language=language)
+        other = (
+            select(chooser, encoder, others, a.creatives, close=close, language=language) if others else None
+        )
     if a.json:
         told = found.to_json() | ({"other": other.to_json()} if other is not None else {})
         write_json(Path(a.json), told)

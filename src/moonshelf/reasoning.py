@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from moonshelf.config import as_dict
-from moonshelf.creative.backbones import load_backbone
+from moonshelf.creative.backbones import load_backbone, read_with
 from moonshelf.creative.choose import Compared, Selection, check_encoder
 from moonshelf.creative.chooser import REASONER, Chooser, find_chooser, load_chooser
 from moonshelf.creative.config import CreativeConfig
@@ -91,7 +91,9 @@ def train_reasoner(
         say(f"creative reasoner: done already ({folder})")
         return folder
     backbone = load_backbone(name, device=device(), seed=seed)
-    material = gather(shop, encoder, cache=work / "creative-seen", splits=("train", "val"))
+    language = read_with(chooser.language, device())
+    cache = work / "creative-seen"
+    material = gather(shop, encoder, cache=cache, splits=("train", "val"), language=language)
     pairs = load_pairs(find_chooser(work) / "pairs").part("train")
     chances = None
     if config.reason.hint:
@@ -229,7 +231,8 @@ def choose_by_words(
     folder = reasoner_folder(path)
     stage = GRPO if (folder / GRPO / FILE).is_file() else SFT
     reasoner = reasoner or load_reasoner(folder / stage, device=device())
-    seen = see(encoder, creatives, among=chooser.headlines)
+    language = read_with(chooser.language, device())
+    seen = see(encoder, creatives, among=chooser.headlines, language=language)
     f = chooser.fast.score(seen, [c.text or "" for c in creatives])
     asked = [(i, j) for i in range(len(creatives)) for j in range(len(creatives)) if i != j]
     samples = []

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from moonshelf.encoder.language import Language, load_language
 from moonshelf.errors import InputError
 
 SMOL = "smol"
@@ -129,6 +130,26 @@ def load_backbone(name: str, *, device: str = "cpu", seed: int = 0) -> Backbone:
             model, processor = load_smol(seed=seed, short=short(device))
         return Backbone(name, model.to(device), processor, brief=True, whole=("multi_modal_projector",))
     return _hugging_face(name, device)
+
+
+def read_with(name: str, device: str = "cpu") -> Language | None:
+    """The frozen language model that texts are read with; None for "".
+
+    Args:
+        name: ``smol``, or the version of one (``Chooser.language``).
+
+    Raises:
+        InputError: there is none of this name or version, or packages or weights are missing.
+    """
+    if not name:
+        return None
+    found = load_language(device=device, short=short(device))
+    if name not in (SMOL, found.version):
+        raise InputError(
+            f"the selector reads texts with language model {name}, this version has {found.version}",
+            mend="train the selector again",
+        )
+    return found
 
 
 def _hugging_face(name: str, device: str) -> Backbone:

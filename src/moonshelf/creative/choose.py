@@ -21,6 +21,7 @@ from moonshelf.creative.protocol import COMPARED, QUESTIONS, Better
 from moonshelf.creative.teacher import Trace
 from moonshelf.creative.tournament import CLOSE, Standing, from_scores
 from moonshelf.encoder import CompactEncoder
+from moonshelf.encoder.language import Language
 from moonshelf.errors import InputError
 from moonshelf.progress import say
 from moonshelf.shop.decode import read_image
@@ -185,6 +186,7 @@ def select(
     *,
     close: float = CLOSE,
     seen: Seen | None = None,
+    language: Language | None = None,
 ) -> Selection:
     """Choose.
 
@@ -193,6 +195,7 @@ def select(
         names: of them, for the answer.
         close: see :func:`from_scores`.
         seen: of the creatives, if they were seen before.
+        language: the language model that the selector reads texts with, where it does.
 
     Raises:
         InputError: another encoder than the one that the selector was trained with.
@@ -200,7 +203,8 @@ def select(
     Cost: that of :func:`see`; the choice itself is under a millisecond a creative.
     """
     check_encoder(chooser, encoder)
-    seen = see(encoder, creatives, among=chooser.headlines) if seen is None else seen
+    if seen is None:
+        seen = see(encoder, creatives, among=chooser.headlines, language=language)
     f = chooser.fast.score(seen, [c.text or "" for c in creatives])
     standing = from_scores(f, chooser.fast.scale, close=close)
     best, teacher = int(standing.order[0]), chooser.teacher

@@ -44,6 +44,7 @@ class Chooser:
         encoder: version of the encoder that vectors come from.
         about: what it was trained on.
         headlines: texts that those of creatives are compared with.
+        language: version of the language model that texts are read with; "": none.
     """
 
     kind: Kind
@@ -54,6 +55,7 @@ class Chooser:
     encoder: str
     about: dict[str, Any] = field(default_factory=dict)
     headlines: tuple[str, ...] = ()
+    language: str = ""
 
     @property
     def teacher(self) -> Teacher:
@@ -70,7 +72,7 @@ class Chooser:
                 selector.save(folder / name)
         told = {
             "format": FORMAT, "kind": self.kind, "rules": dataclasses.asdict(self.rules), "encoder": self.encoder,
-            "about": self.about, "headlines": list(self.headlines),
+            "about": self.about, "headlines": list(self.headlines), "language": self.language,
         }  # fmt: skip
         write_json(folder / FILE, told)
 
@@ -104,7 +106,7 @@ def load_chooser(path: str | Path) -> Chooser:
             raise ValueError("its format is another one than this version's")
         rules = PairRules(**told["rules"])
         kind, encoder, about = told["kind"], str(told["encoder"]), dict(told["about"])
-        headlines = tuple(str(t) for t in told["headlines"])
+        headlines, language = tuple(str(t) for t in told["headlines"]), str(told.get("language", ""))
     except (KeyError, TypeError, ValueError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise InputError(
@@ -113,5 +115,5 @@ def load_chooser(path: str | Path) -> Chooser:
     logistic = load_fast(folder / "logistic") if (folder / "logistic").is_dir() else None
     return Chooser(
         kind, load_fast(folder / "fast"), load_fast(folder / "measures"), logistic, rules, encoder, about,
-        headlines,
+        headlines, language,
     )  # fmt: skip

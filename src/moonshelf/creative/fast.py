@@ -129,7 +129,10 @@ def load_fast(folder: Path) -> FastSelector:
             if name.startswith(_STANDARD)
         }
         for name, weight in weights.items():
-            if name not in BLOCKS or weight.shape != (width_of(name, told["width"]),):
+            wide = (
+                len(weight) if name == "language" else width_of(name, told["width"])
+            )  # its width is its model's
+            if name not in BLOCKS or weight.shape != (wide,):
                 raise ValueError(f"block {name} has another shape")
         if "curves" in weights and "curves" not in standards:
             raise ValueError("block curves has no knots")

@@ -6,7 +6,8 @@ products approach ``exp((cos(v, v') - 1) / WIDTH)``: a smooth function of the ve
 ``found_waves`` of size and place of the product where its own photo was found, ``match_waves`` of how well words
 suit the searches.
 ``curves`` bend what a measure is worth (broken lines; ``additive``). ``ngrams`` are words and pairs of neighbours,
-hashed to cells (Weinberger et al. 2009), 1 where they occur.
+hashed to cells (Weinberger et al. 2009), 1 where they occur. ``language`` is what a frozen language model makes of the
+words (``encoder.language``), where one was asked.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ KNOTS = (0.2, 0.4, 0.6, 0.8)  # quantiles at which the curve of a measure may be
 CELLS = 8192
 BLOCKS = (
     "sentence", "tokens", "waves", "ngrams", "measures", "measure_waves",
-    "picture", "picture_waves", "layout", "layout_waves", "grid", "found_waves", "match_waves", "curves",
+    "picture", "picture_waves", "layout", "layout_waves", "grid", "found_waves", "match_waves", "curves", "language",
 )  # fmt: skip
 _PICTURED = ("picture", "picture_waves", "layout", "layout_waves", "grid")
 Standard = tuple[np.ndarray, np.ndarray]
@@ -69,6 +70,13 @@ def block(
         return waves(_unit(seen.text[:, TOKEN_WIDTH:]), seed)
     if name == "ngrams":
         return ngrams(texts)
+    if name == "language":
+        if seen.language is None:
+            raise InputError(
+                "the selector reads texts with a language model, and none was asked",
+                mend="give the one that it was trained with",
+            )
+        return seen.language
     if name == "measures":
         known = standards is not None and "present" in standards
         return (

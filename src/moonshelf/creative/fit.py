@@ -36,6 +36,12 @@ IMAGE_MIXES: tuple[tuple[str, ...], ...] = (
     ("grid", "layout", "layout_waves", "found_waves", "measures", "measure_waves"),
     ("grid", "layout", "layout_waves", "found_waves", "measures", "measure_waves", "match_waves", "ngrams"),
 )
+LANGUAGE_MIXES: tuple[tuple[str, ...], ...] = (
+    ("language", "measures"),
+    ("language", "ngrams", "measures"),
+    ("language", "tokens", "waves", "ngrams", "measures"),
+    ("language", "sentence", "tokens", "waves", "ngrams", "measures"),
+)
 TEXT_PENALTIES, IMAGE_PENALTIES = (30.0, 100.0, 300.0), (1.0, 3.0, 10.0, 30.0)
 
 
@@ -138,6 +144,8 @@ def fit_fast(
     texts = [t or "" for t in frame["text"].to_list()]
     pictured = bool(seen.image.shape[1])
     mixes = mixes or (IMAGE_MIXES if pictured else TEXT_MIXES)
+    if seen.language is not None and mixes is TEXT_MIXES:
+        mixes = TEXT_MIXES + LANGUAGE_MIXES
     penalties = penalties or (IMAGE_PENALTIES if pictured else TEXT_PENALTIES)
     standards = standards_of(seen.take(train), [texts[i] for i in train])
     width = max(0, seen.image.shape[1] - CHANNELS - LAYOUT - GRID)
@@ -185,12 +193,12 @@ def fit_fast(
 def _scaled(part: np.ndarray, rows: Evidence, name: str) -> tuple[np.ndarray, np.ndarray]:
     """A block less its mean, scaled to a mean squared length of 1 within tests, and the factors ``[D]`` of its columns.
 
-    Measures differ in unit, so each is first brought to a standard deviation of 1 within tests; columns that never
-    differ there get the factor 0.
+    Measures differ in unit, and states of a language model in size, so each is first brought to a standard deviation
+    of 1 within tests; columns that never differ there get the factor 0.
     """
     own = centred(part.astype(np.float32), rows.group, rows.weight)
     factor = np.ones(own.shape[1], dtype=np.float32)
-    if name == "measures":
+    if name in ("measures", "language"):
         away = np.sqrt((own.astype(np.float64) ** 2).mean(0))
         factor = np.where(away > 1e-6, 1 / np.maximum(away, 1e-6), 0.0).astype(np.float32)
         own = own * factor

@@ -20,6 +20,7 @@ from moonshelf.creative.pairs import PairRules, Pairs, build_pairs
 from moonshelf.creative.pairwise import fit_pairwise
 from moonshelf.creative.protocol import Kind
 from moonshelf.encoder import CompactEncoder
+from moonshelf.encoder.language import Language
 from moonshelf.errors import InputError, TooLittleData
 from moonshelf.evaluation import selection
 from moonshelf.evaluation.selection import Judged
@@ -39,6 +40,7 @@ class Material:
         whole: what a selector is fitted on and scores: of texts each once a test, with its counts together.
         seen: of ``whole``, row by row.
         headlines: texts that those of creatives were compared with.
+        language: version of the language model that read the texts; "": none did.
     """
 
     kind: Kind
@@ -46,6 +48,7 @@ class Material:
     whole: Logged
     seen: Seen
     headlines: tuple[str, ...] = ()
+    language: str = ""
 
     @property
     def texts(self) -> list[str]:
@@ -90,6 +93,7 @@ def gather(
     cache: Path | None = None,
     splits: tuple[str, ...] = (),
     among: Sequence[str] | None = None,
+    language: Language | None = None,
 ) -> Material:
     """The creatives of a shop and what is seen of them.
 
@@ -97,6 +101,7 @@ def gather(
         cache: keeps vectors of texts.
         splits: only these; all without.
         among: texts that those of creatives are compared with (``Chooser.headlines``); None: the log's own.
+        language: reads the texts, too, where creatives are texts.
 
     Raises:
         TooLittleData: the shop has no creatives that may be compared.
@@ -122,8 +127,9 @@ def gather(
     if kind == "image" and shop.products is not None:
         first = shop.products.select("product_id", pl.col("image_ids").list.first())
         photos = {product: photo for product, photo in first.iter_rows() if photo is not None}
-    seen = see(encoder, briefs(whole.frame, load, photos), cache=cache, among=among)
-    return Material(kind, logged, whole, seen, tuple(among))
+    language = language if kind == "text" else None
+    seen = see(encoder, briefs(whole.frame, load, photos), cache=cache, among=among, language=language)
+    return Material(kind, logged, whole, seen, tuple(among), language.version if language else "")
 
 
 def pair_rules(kind: Kind, rules: PairRules) -> PairRules:
@@ -169,7 +175,15 @@ def learn(
         "fast": fast.about,
     }
     return Chooser(
-        material.kind, fast, measures, logistic, rules, encoder.version, about, material.headlines
+        material.kind,
+        fast,
+        measures,
+        logistic,
+        rules,
+        encoder.version,
+        about,
+        material.headlines,
+        material.language if "language" in fast.weights else "",
     ), pairs
 
 
