@@ -17,12 +17,14 @@ from creative_log import make_log
 
 from moonshelf import choosing
 from moonshelf.cli import main
+from moonshelf.creative import backbones, fit
 from moonshelf.creative.chooser import load_chooser
 from moonshelf.creative.facts import holds, read_fact
 from moonshelf.creative.learn import FAST, gather
 from moonshelf.creative.measures import Brief, see
 from moonshelf.creative.pairs import load_pairs
 from moonshelf.encoder import load_encoder
+from moonshelf.encoder.language import Language, cut
 from moonshelf.shop.shop import open_shop
 
 SMALL = ["Three things about a dog", "12 things to know about a dog"]
@@ -69,6 +71,39 @@ def test_trained_and_measured_on_unseen_tests(
         f = chooser.fast.score(seen, [pair.a.text or "", pair.b.text or ""])
         right += (f[0] > f[1]) == (pair.winner == "A")
     assert m["accuracy"]["value"] == pytest.approx(right / len(pairs)) and m["accuracy"]["n"] == len(pairs)
+
+
+def test_texts_are_read_with_a_language_model(
+    texts_shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("transformers")
+    import torch
+    from tiny_models import tokenizer
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    words, version = tokenizer(), "v"
+
+    def load(device: str = "cpu", short: bool = False) -> Language:
+        torch.manual_seed(0)
+        config = LlamaConfig(
+            vocab_size=len(words), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, initializer_range=0.3, pad_token_id=words.pad_token_id, bos_token_id=None,
+        )  # fmt: skip
+        return cut(LlamaForCausalLM(config), words, 1, version)
+
+    monkeypatch.setattr(backbones, "load_language", load)
+    monkeypatch.setattr(fit, "TEXT_MIXES", ())
+    work, out = tmp_path / "w", tmp_path / "out.json"
+    assert main(["creative", "train", str(texts_shop), "--work", str(work), "--language", "smol"]) == 0
+    chooser = load_chooser(work)
+    assert chooser.language == "v" and "language" in chooser.fast.weights
+    assert main(["creative", "evaluate", str(texts_shop), "--model", str(work), "--json", str(out)]) == 0
+    assert json.loads(out.read_text())["metrics"]["accuracy"]["value"] > 0.7
+    assert main(["creative", "select", "--model", str(work), *SMALL]) == 0
+    version = "w"
+    capsys.readouterr()
+    assert main(["creative", "select", "--model", str(work), *SMALL]) == 1
+    assert "language model v, this version has w" in capsys.readouterr().err
 
 
 def test_pairs_are_kept_and_never_of_test(work: Path, texts_shop: Path) -> None:

@@ -179,15 +179,44 @@ def test_every_block_has_its_width(_untrained: CompactEncoder) -> None:
         _untrained,
         [Brief(t, lambda i=i: Image.new("RGB", (32, 32), (90 * i, 40, 9))) for i, t in enumerate(words)],
     )
+    part = replace(part, language=np.ones((3, 7), dtype=np.float32))
     for name in BLOCKS:
+        if name == "language":  # as wide as its model is
+            assert block(name, part, words) is part.language
+            continue
         made = block(name, part, words, standards=standards_of(part, words))
         assert made.shape == (3, width_of(name, _untrained.width)) and np.isfinite(made).all()
     with pytest.raises(ValueError, match="needs the standard"):
         block("layout_waves", part, [])
     with pytest.raises(InputError, match="reads pictures"):
         block("grid", see(_untrained, [Brief("A mug")]), ["A mug"])
+    with pytest.raises(InputError, match="language model"):
+        block("language", replace(part, language=None), words)
     with pytest.raises(ValueError, match="no block"):
         block("x", part, [])
+
+
+def test_a_language_models_states_are_read_where_they_tell_more(
+    logged: Logged, seen: Seen, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    k, n = (logged.frame[c].to_numpy().astype(float) for c in ("clicks", "impressions"))
+    told = np.log((k + 0.5) / (n + 1))[:, None] * [
+        [3.0, 0.0]
+    ]  # a state that knows the answer, and noise in 30 others
+    states = np.concatenate((told, rng.normal(0, 1, (len(k), 30))), axis=1).astype(np.float32)
+    asked = replace(seen, language=states)
+    assert np.array_equal(asked.take(np.array([3, 1])).language, states[[3, 1]])
+    model = fit_fast(logged, asked, encoder="v")
+    plain = fit_fast(logged, seen, encoder="v")
+    assert "language" in model.weights and "language" not in plain.weights
+    assert min(t["val_error"] for t in model.about["tried"]) < min(
+        t["val_error"] for t in plain.about["tried"]
+    )
+    model.save(tmp_path)
+    assert np.array_equal(load_fast(tmp_path).score(asked, texts(logged)), model.score(asked, texts(logged)))
+    with pytest.raises(InputError, match="language model"):
+        model.score(seen, texts(logged))
 
 
 def test_saved_without_pickle_and_read_again(
