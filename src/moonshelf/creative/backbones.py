@@ -143,7 +143,9 @@ def read_with(name: str, device: str = "cpu") -> Language | None:
     """
     if not name:
         return None
-    found = load_language(device=device, short=short(device))
+    needs_vlm()
+    with quietly():
+        found = load_language(device=device, short=short(device))
     if name not in (SMOL, found.version):
         raise InputError(
             f"the selector reads texts with language model {name}, this version has {found.version}",

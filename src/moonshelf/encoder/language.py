@@ -116,8 +116,9 @@ def load_language(*, device: str = "cpu", short: bool = False) -> Language:
     file = locate(SMOL)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    kind = torch.bfloat16 if short else torch.float32
     given = {"gguf_file": file.name}
-    model: Any = AutoModelForCausalLM.from_pretrained(file.parent, dtype=kind, **given)
+    model: Any = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **given)
     tokenizer: Any = AutoTokenizer.from_pretrained(file.parent, **given)
+    if short:
+        model.to(torch.bfloat16)
     return cut(model.to(device), tokenizer, LAYER, f"{SMOL.sha256[:12]}-{LAYER}")
