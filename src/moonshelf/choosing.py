@@ -146,7 +146,7 @@ class CreativeResult:
             lines.append(
                 f"{name}: {told['read']:.1%} of {told['answers']:,} answers keep the format, "
                 f"{told['reasons_true']:.1%} of their reasons are true, {told['tokens']:.0f} tokens and "
-                f"{told['seconds']:.2f} s an answer"
+                f"{told['seconds']:.2f} s an answer, at most {told['gigabytes']:.1f} GB of memory in all"
             )
         return "\n".join(lines)
 

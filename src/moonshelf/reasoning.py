@@ -40,7 +40,7 @@ from moonshelf.evaluation.selection import Judged
 from moonshelf.pipeline import device
 from moonshelf.progress import duration, say
 from moonshelf.shop.shop import Shop
-from moonshelf.workspace import atomic_folder, digest, read_manifest, write_manifest
+from moonshelf.workspace import atomic_folder, digest, peak_memory, read_manifest, write_manifest
 
 SFT, GRPO = "sft", "grpo"
 
@@ -244,7 +244,10 @@ def choose_by_words(
                 brief=reasoner.backbone.brief, facts=reasoner.config.facts,
             )
         )  # fmt: skip
+    begun = time.monotonic()
     answers = dict(zip(asked, ask(reasoner, samples), strict=True))
+    spent = time.monotonic() - begun
+    say(f"creative: {len(asked)} answers in {spent:.1f} s, at most {peak_memory():.1f} GB of memory in all")
     wins = np.full((len(creatives), len(creatives)), np.nan)
     for (i, j), answer in answers.items():
         wins[i, j] = answer.chance
@@ -328,6 +331,7 @@ def written(samples: list[Sample], answers: list[Answer], seconds: float) -> dic
         "reasons_true": float(np.mean(true)),
         "tokens": float(np.mean([a.tokens for a in answers])),
         "seconds": seconds / max(len(answers), 1),
+        "gigabytes": peak_memory(),
     }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -204,6 +205,16 @@ def code_version() -> str:
     except (OSError, subprocess.SubprocessError):
         return __version__
     return f"{__version__}+{commit.stdout.strip()}{'.dirty' if dirty.stdout.strip() else ''}"
+
+
+def peak_memory() -> float:
+    """The most that this process has held, in GB; NaN where the system does not tell (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return float("nan")
+    told = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return told / (1e9 if sys.platform == "darwin" else 1e6)
 
 
 def machine() -> dict[str, Any]:
