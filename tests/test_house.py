@@ -9,7 +9,7 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "moonshelf"
 ORDER = [
-    "errors", "progress", "types", "arrays", "workspace", "config", "remote",
+    "errors", "progress", "types", "workspace", "arrays", "config", "remote",
     "shop", "augment", "encoder", "training", "shelf", "evaluation",
     "retrieval", "relevance", "ranking", "creative", "studies", "report", "serving",
     "recipes", "pipeline", "measuring", "grading", "applying", "reasoning", "choosing", "doctor", "commands",

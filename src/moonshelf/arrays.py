@@ -1,8 +1,14 @@
-"""Matrices of vectors and of scores: unit rows, the best columns in one order always."""
+"""Matrices of vectors and of scores: unit rows, the best columns in one order always, arrays kept on disk."""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
+
+from moonshelf.workspace import atomic_write
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -46,3 +52,17 @@ def count_below(values: np.ndarray, low: np.ndarray, high: np.ndarray, wanted: n
         below = open_ & (values[np.minimum(middle, len(values) - 1)] < wanted)
         low, high = np.where(below, middle + 1, low), np.where(open_ & ~below, middle, high)
     return low
+
+
+def kept_array(file: Path | None, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """The array in a file, or made and written there (``.npy`` without pickle); None keeps nothing."""
+    if file is not None and file.is_file():
+        found: np.ndarray = np.load(file, allow_pickle=False)
+        return found
+    made = make()
+    if file is not None:
+        held = io.BytesIO()
+        np.save(held, made, allow_pickle=False)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(file, held.getvalue())
+    return made

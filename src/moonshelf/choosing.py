@@ -167,7 +167,8 @@ def evaluate_creative(
     """
     chooser = load_chooser(path)
     check_encoder(chooser, encoder)
-    material = gather(shop, encoder, among=chooser.headlines, language=read_with(chooser.language, device()))
+    language = read_with(chooser.language, device())
+    material = gather(shop, encoder, splits=(split,), among=chooser.headlines, language=language)
     pairs = some_pairs(split_pairs(material, chooser, split, seed), limit, seed)
     systems, written = judged(chooser, material, pairs), dict[str, Any]()
     if words and has_reasoner(path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 import pytest
@@ -40,13 +42,19 @@ def catalogue() -> Catalogue:
     return Catalogue(lexicon, goods, factors, word_vectors(goods.titles, lexicon.counts, 4, seed=0, least=1))
 
 
+def plain(products: pl.DataFrame, fields: Sequence[str] = ()) -> Catalogue:
+    """Without anything learned of the titles."""
+    texts = read_titles(products)
+    lexicon = lexicon_of(texts, products, fields)
+    goods, nothing = goods_of(products, lexicon, fields, texts), np.zeros((len(lexicon), 2), np.float32)
+    return Catalogue(lexicon, goods, nothing, nothing)
+
+
 def test_a_number_without_a_unit_is_compared_as_it_is_written() -> None:
     titles = ["2 in. x 4 in. x 8 ft. Lumber", "1 ft. Lumber", "8 in. Lumber", "8 Lumber Screws"]
     products = pl.DataFrame({"product_id": list("abcd"), "title": titles})
-    texts = read_titles(products)
-    lexicon = lexicon_of(texts)
-    goods, width = goods_of(products, lexicon, [], texts), len(lexicon)
-    catalogue = Catalogue(lexicon, goods, np.zeros((width, 2), np.float32), np.zeros((width, 2), np.float32))
+    catalogue = plain(products)
+    goods = catalogue.goods
 
     def found(query: str) -> list[float]:
         return pair_features(ask(query, catalogue), goods, catalogue)["has"].round(2).tolist()
@@ -68,10 +76,8 @@ def test_whole_numbers_without_a_unit_are_names() -> None:
         "Rod 99 9",
     ]
     products = pl.DataFrame({"product_id": list("abcdef"), "title": titles})
-    texts = read_titles(products)
-    lexicon = lexicon_of(texts)
-    goods, width = goods_of(products, lexicon, [], texts), len(lexicon)
-    catalogue = Catalogue(lexicon, goods, np.zeros((width, 2), np.float32), np.zeros((width, 2), np.float32))
+    catalogue = plain(products)
+    goods = catalogue.goods
 
     def found(query: str) -> list[bool]:
         return (pair_features(ask(query, catalogue), goods, catalogue)["has"] > 0).tolist()
@@ -92,10 +98,8 @@ def test_words_of_other_fields_are_known() -> None:
             "description": ["waterproof, breathable", "waterproof", None],
         }
     )
-    texts, fields = read_titles(products), used_fields(products)
-    lexicon = lexicon_of(texts, products, fields)
-    goods, width = goods_of(products, lexicon, fields, texts), len(lexicon)
-    catalogue = Catalogue(lexicon, goods, np.zeros((width, 2), np.float32), np.zeros((width, 2), np.float32))
+    catalogue = plain(products, used_fields(products))
+    lexicon, goods = catalogue.lexicon, catalogue.goods
     stems = [stem(w) for w in ("nike", "puma", "waterproof", "breathable", "rubber")]
     assert [lexicon.count(w) for w in stems] == [1, 1, 2, 0, 1]  # one description alone names the fourth
     assert lexicon.mend("puma") == ("puma",) and lexicon.mend("pumma") == ("puma",)

@@ -8,7 +8,6 @@ does not have is 0, and says so (``text.there``, ``image.there``).
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import polars as pl
 import torch
 from PIL import Image
 
+from moonshelf.arrays import kept_array
 from moonshelf.creative import measures_image, measures_text
 from moonshelf.creative.looks import GRID, LAYOUT, grids, layouts
 from moonshelf.creative.place import Cutout, cutout_of
@@ -30,7 +30,6 @@ from moonshelf.encoder.inputs import Item
 from moonshelf.encoder.language import Language
 from moonshelf.encoder.sentence import TOKEN_WIDTH
 from moonshelf.progress import Progress
-from moonshelf.workspace import atomic_write
 
 BATCH = 64
 MATCHES = (
@@ -232,9 +231,11 @@ def text_vectors(
     """Of the frozen sentence tower ``[N, 2 x 512]``, and the encoder's own ``[N, width]`` unit rows."""
     name = hashlib.sha256("\0".join((encoder.version, str(_VERSION), *texts)).encode()).hexdigest()[:16]
     file = None if cache is None else cache / f"texts-{name}.npy"
-    if file is not None and file.is_file():
-        kept = np.load(file, allow_pickle=False)
-        return kept[:, : 2 * TOKEN_WIDTH], kept[:, 2 * TOKEN_WIDTH :]
+    both = kept_array(file, lambda: _read_texts(encoder, texts))
+    return both[:, : 2 * TOKEN_WIDTH], both[:, 2 * TOKEN_WIDTH :]
+
+
+def _read_texts(encoder: CompactEncoder, texts: Sequence[str]) -> np.ndarray:
     both = np.zeros((len(texts), 2 * TOKEN_WIDTH + encoder.width), dtype=np.float32)
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))  # texts of one length share a batch
     was = encoder.training
@@ -253,12 +254,7 @@ def text_vectors(
                 bar.advance(len(part))
     finally:
         encoder.train(was)
-    if file is not None:
-        held = io.BytesIO()
-        np.save(held, both, allow_pickle=False)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(file, held.getvalue())
-    return both[:, : 2 * TOKEN_WIDTH], both[:, 2 * TOKEN_WIDTH :]
+    return both
 
 
 def _image_vectors(encoder: CompactEncoder, images: Sequence[Image.Image]) -> np.ndarray:

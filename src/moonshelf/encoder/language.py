@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from moonshelf.arrays import kept_array
 from moonshelf.encoder.weights import SMOL, locate
 from moonshelf.errors import InputError
 from moonshelf.progress import Progress
-from moonshelf.workspace import atomic_write
 
 LAYER = 18
 BATCH = 64
@@ -59,9 +58,9 @@ class Language:
         """
         name = hashlib.sha256("\0".join((self.version, *texts)).encode()).hexdigest()[:16]
         file = None if cache is None else cache / f"language-{name}.npy"
-        if file is not None and file.is_file():
-            kept: np.ndarray = np.load(file, allow_pickle=False)
-            return kept
+        return kept_array(file, lambda: self._read(texts))
+
+    def _read(self, texts: Sequence[str]) -> np.ndarray:
         out = np.zeros((len(texts), self.width), dtype=np.float32)
         order = sorted((i for i, t in enumerate(texts) if t.strip()), key=lambda i: len(texts[i]))
         with Progress(len(order), "creatives: language model", "texts") as bar, torch.inference_mode():
@@ -76,11 +75,6 @@ class Language:
                 mean = (states.float() * mask.unsqueeze(-1)).sum(1) / mask.sum(1, keepdim=True)
                 out[part] = mean.cpu().numpy()
                 bar.advance(len(part))
-        if file is not None:
-            held = io.BytesIO()
-            np.save(held, out, allow_pickle=False)
-            file.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(file, held.getvalue())
         return out
 
 

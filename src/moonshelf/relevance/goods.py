@@ -71,20 +71,14 @@ def lexicon_of(
     counts = Counter(word for text in titles for word in set(text.words))
     if products is not None and fields:
         more: Counter[str] = Counter()
+        sure: set[str] = set()  # whatever the other fields name counts, though one product has it
         for row in products.select(fields).iter_rows():
-            own = {word for name, value in zip(fields, row, strict=True) for word in field_words(name, value)}
-            more.update(own - counts.keys())
-        sure = _names(products, [name for name in fields if name != "description"])
+            read = {name: set(field_words(name, value)) for name, value in zip(fields, row, strict=True)}
+            sure.update(*(words for name, words in read.items() if name != "description"))
+            more.update(set().union(*read.values()) - counts.keys())
         counts.update({word: n for word, n in more.items() if n > 1 or word in sure})
     words = sorted(counts)
     return Lexicon(words, np.array([counts[w] for w in words], dtype=np.int64), len(titles))
-
-
-def _names(products: pl.DataFrame, fields: Sequence[str]) -> set[str]:
-    found: set[str] = set()
-    for name in fields:
-        found.update(*(field_words(name, value) for value in products[name].unique().to_list()))
-    return found
 
 
 def goods_of(

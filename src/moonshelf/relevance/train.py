@@ -45,8 +45,9 @@ def train_relevance(
     train, held = training_pairs(shop, seed)
     catalogue = read_catalogue(shop, seed)
     names = feature_names(catalogue, vectors is not None)
-    rows = pair_rows(pl.concat((train, held)), shop, catalogue, vectors, "relevance: read training pairs")
-    grade = pl.concat((train, held))["grade"].to_numpy()
+    both = pl.concat((train, held))
+    rows = pair_rows(both, shop, catalogue, vectors, "relevance: read training pairs", fresh=True)
+    grade = both["grade"].to_numpy()
     n = len(train)
     say(f"relevance: training trees on {n} pairs")
     trees = train_trees(rows[:n], grade[:n], names, held=(rows[n:], grade[n:]), seed=seed)
@@ -171,15 +172,24 @@ def _without(pairs: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:
 
 
 def pair_rows(
-    pairs: pl.DataFrame, shop: Shop, catalogue: Catalogue, vectors: ShelfVectors | None, label: str
+    pairs: pl.DataFrame,
+    shop: Shop,
+    catalogue: Catalogue,
+    vectors: ShelfVectors | None,
+    label: str,
+    *,
+    fresh: bool = False,
 ) -> np.ndarray:
     """Features ``[n, F]`` float32 of pairs, in their order. Every product must be one of the shop's.
 
     Products that the catalogue does not have, or has with other words, are read from the shop.
+
+    Args:
+        fresh: the catalogue was read from this very shop just now.
     """
     lexicon, known = catalogue.lexicon, catalogue.goods
     others = None
-    if shop.products is not None:
+    if shop.products is not None and not fresh:
         table = shop.products.filter(pl.col("product_id").is_in(pairs["product_id"].unique().to_list()))
         others = _changed(goods_of(table, lexicon, [*known.fields]), catalogue)
         if others is not None:
