@@ -43,8 +43,9 @@ def test_a_worked_example() -> None:
         "accuracy": [1, 0.5, 0, 0.75, 0.5, 0], "first": [1, 1, 0, 0.5, 0, 0], "second": [1, 0, 0, 1, 1, 0],
         "both_right": [1, 0, 0, 0, 0, 0], "order_invariant": [1, 0.5, 0, 0.5, 0.5, 0],
         "flip_rate": [0, 1, 0, 0, 0, 0], "no_answer": [0, 0, 0, 0, 0.5, 1],
+        "sampled": [0.85, 0.55, 0.2, 0.7, 0.45, 0],
     }  # fmt: skip
-    assert {k: v.tolist() for k, v in found.items()} == wanted and tuple(found) == METRICS
+    assert {k: v.round(12).tolist() for k, v in found.items()} == wanted and tuple(found) == METRICS
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1), st.booleans()), min_size=1, max_size=30))
@@ -58,6 +59,7 @@ def test_exchanging_a_and_b_changes_nothing_but_places(rows: list[tuple[float, f
     for name in ("accuracy", "both_right", "order_invariant", "flip_rate"):
         assert np.array_equal(a[name][~near], b[name][~near])
     assert np.array_equal(a["first"][~near], b["second"][~near])
+    assert np.allclose(a["sampled"], b["sampled"])
     assert (a["flip_rate"] <= (a["order_invariant"] == 0.5)).all()
 
 

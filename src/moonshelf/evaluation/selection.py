@@ -9,6 +9,8 @@ is right when it lies on the winner's side of 1/2; exactly 1/2 counts half; no a
     order_invariant   right in both orders 1, wrong in both 0, anything else 1/2 (a flip is worth a coin)
     flip_rate         the two orders name different winners; a half is none
     no_answer         share of the questions without an answer
+    sampled           mean probability given to the winner: how often an answer drawn by it would be right (what a
+                      reward for right choices raises in training, which accuracy need not follow)
     ece               expected calibration error of the mean of both orders
 
 Language models prefer a place: judges are known to pick the second picture in both orders for a sixth to a half of the
@@ -26,7 +28,16 @@ import numpy as np
 from moonshelf.evaluation.metrics import RESAMPLES, bootstrap_interval, paired_difference
 from moonshelf.types import Interval
 
-METRICS = ("accuracy", "first", "second", "both_right", "order_invariant", "flip_rate", "no_answer")
+METRICS = (
+    "accuracy",
+    "first",
+    "second",
+    "both_right",
+    "order_invariant",
+    "flip_rate",
+    "no_answer",
+    "sampled",
+)
 BINS = 10
 GAPS = (0.0, 0.2, 0.4, 0.6, 1.0, float("inf"))  # edges of the relative gaps that are reported apart
 
@@ -69,6 +80,9 @@ def per_pair(judged: Judged) -> dict[str, np.ndarray]:
     x, y = _right(judged.first, judged.won), _right(judged.second, judged.won)
     none = (np.isnan(judged.first).astype(np.float64) + np.isnan(judged.second)) / 2
     flip = (np.sign(np.nan_to_num(judged.first - 0.5)) * np.sign(np.nan_to_num(judged.second - 0.5))) < 0
+    given = np.nan_to_num(
+        np.where(judged.won, (judged.first, judged.second), (1 - judged.first, 1 - judged.second))
+    )
     invariant = np.where((x == 1) & (y == 1), 1.0, np.where((x == 0) & (y == 0), 0.0, 0.5))
     values = (
         (x + y) / 2,
@@ -78,6 +92,7 @@ def per_pair(judged: Judged) -> dict[str, np.ndarray]:
         invariant,
         flip.astype(np.float64),
         none,
+        given.mean(0),
     )
     return dict(zip(METRICS, values, strict=True))
 
@@ -191,8 +206,8 @@ def asked_twice(
 
 
 def table(systems: Mapping[str, Judged], *, seed: int = 0, against: str = "") -> str:
-    """A line a system: accuracy, both right, order-invariant accuracy, flips, calibration; and differences."""
-    shown = ("accuracy", "both_right", "order_invariant", "flip_rate", "ece")
+    """A line a system: the metrics that a reader asks for first; and differences of accuracy."""
+    shown = ("accuracy", "both_right", "order_invariant", "flip_rate", "sampled", "ece")
     rows = [["", *shown, *([f"accuracy less {against}"] if against else [])]]
     for name, judged in systems.items():
         found = selection_metrics(judged, seed=seed)
