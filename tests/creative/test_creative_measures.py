@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,37 @@ def test_an_empty_list_and_the_cache(
     assert np.array_equal(first.text[0], first.text[2])
     monkeypatch.setattr(encoder, "embed", None)  # nothing may be computed again
     assert np.array_equal(see(encoder, creatives, cache=tmp_path).text, first.text)
+
+
+def test_pictures_are_measured_once_and_go_on_where_they_were_cut_off(
+    encoder: CompactEncoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+
+    def picture(at: int) -> Brief:
+        def load() -> Image.Image:
+            opened.append(at)
+            if at == stop:
+                raise KeyboardInterrupt
+            return square(32, at=16 * at)
+
+        return Brief(None, load, "a blue square", mark=f"bytes {at}")
+
+    monkeypatch.setattr("moonshelf.creative.measures.BATCH", 2)
+    creatives, stop = [picture(at) for at in range(5)], 3
+    with pytest.raises(KeyboardInterrupt):
+        see(encoder, creatives, cache=tmp_path)
+    opened.clear()
+    stop = -1
+    first = see(encoder, creatives, cache=tmp_path)
+    assert opened == [2, 3, 4]
+    again, anew = see(encoder, creatives, cache=tmp_path), see(encoder, creatives)
+    assert opened == [2, 3, 4, *range(5)]
+    for found in (again, anew):
+        assert np.array_equal(found.image, first.image) and np.array_equal(found.measures, first.measures)
+    unmarked = [replace(c, mark="") for c in creatives]
+    see(encoder, unmarked, cache=tmp_path)
+    assert opened[8:] == [*range(5)]
 
 
 def test_a_layout_does_not_tell_left_from_right_but_high_from_low(encoder: CompactEncoder) -> None:

@@ -98,7 +98,7 @@ def gather(
     """The creatives of a shop and what is seen of them.
 
     Args:
-        cache: keeps vectors of texts.
+        cache: keeps what was read of texts and pictures.
         splits: only these; all without.
         among: texts that those of creatives are compared with (``Chooser.headlines``); None: the log's own.
         language: reads the texts, too, where creatives are texts.
@@ -128,7 +128,9 @@ def gather(
         first = shop.products.select("product_id", pl.col("image_ids").list.first())
         photos = {product: photo for product, photo in first.iter_rows() if photo is not None}
     language = language if kind == "text" else None
-    seen = see(encoder, briefs(whole.frame, load, photos), cache=cache, among=among, language=language)
+    marks = dict(shop.images.table.select("image_id", "sha256").drop_nulls().iter_rows()) if load else {}
+    shown = briefs(whole.frame, load, photos, marks)
+    seen = see(encoder, shown, cache=cache, among=among, language=language)
     return Material(kind, logged, whole, seen, tuple(among), language.version if language else "")
 
 

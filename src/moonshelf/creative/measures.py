@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +60,8 @@ class Brief:
         title: of the product.
         queries: what its buyers search for.
         product: gives the product as cut from its own photo, None where it cannot be cut; None without one.
+        mark: names the bytes of its picture and of the product's photo; "" where they are not known: then what is
+            seen in them is not kept.
     """
 
     text: str | None = None
@@ -67,6 +69,7 @@ class Brief:
     title: str = ""
     queries: tuple[str, ...] = ()
     product: Callable[[], Cutout | None] | None = None
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +102,16 @@ def briefs(
     frame: pl.DataFrame,
     load: Callable[[str], Image.Image] | None = None,
     photos: Mapping[str, str] | None = None,
+    marks: Mapping[str, str] | None = None,
 ) -> list[Brief]:
     """The creatives of a frame of :class:`Logged`.
 
     Args:
         load: gives a picture by its id; without it pictures are left out.
         photos: product id -> id of its own photo.
+        marks: id of a picture -> hash of its bytes.
     """
+    marks = marks or {}
     cut: dict[str, Callable[[], Cutout | None]] = {}
     if load is not None:
         for product in frame["product_id"].drop_nulls().unique().to_list():
@@ -115,7 +121,9 @@ def briefs(
     columns = ("text", "image_id", "title", "queries", "product_id")
     for text, image_id, title, queries, product in frame.select(columns).iter_rows():
         image = None if load is None or image_id is None else _loader(load, image_id)
-        found.append(Brief(text, image, title, tuple(queries), cut.get(product)))
+        photo = photos.get(product, "") if photos else ""
+        mark = f"{marks[image_id]} {marks.get(photo, '')}" if image_id in marks else ""
+        found.append(Brief(text, image, title, tuple(queries), cut.get(product), mark))
     return found
 
 
@@ -139,7 +147,8 @@ def see(
 
     Args:
         among: texts of the log that ``match.text_among`` compares a creative's own with.
-        cache: folder that keeps what texts gave, by encoder and text; pictures are measured anew.
+        cache: folder that keeps what texts and pictures gave, by encoder and content, pictures 64 at a time: work that
+            is cut off goes on from there. Pictures without a mark are measured anew.
         language: a frozen language model that reads the texts, too.
 
     Cost: about 6 ms a text and 90 ms a picture on one busy core; each distinct text is read once.
@@ -151,11 +160,11 @@ def see(
     )
     place = {t: i for i, t in enumerate(asked)}
     towers, own = text_vectors(encoder, asked, cache=cache)
-    rows = np.array([place.get(t, -1) for t in texts])
+    at_text = np.array([place.get(t, -1) for t in texts])
     text = (
-        np.where(rows[:, None] >= 0, towers[rows], 0)
+        np.where(at_text[:, None] >= 0, towers[at_text], 0)
         if len(asked)
-        else np.zeros((len(rows), 2 * TOKEN_WIDTH))
+        else np.zeros((len(at_text), 2 * TOKEN_WIDTH))
     )
     pictures = [i for i, c in enumerate(creatives) if c.image is not None]
     columns = CHANNELS + encoder.width + LAYOUT + GRID if pictures else 0
@@ -164,10 +173,10 @@ def see(
     with Progress(len(pictures), "creatives: pictures", "pictures") if pictures else nullcontext() as bar:
         for start in range(0, len(pictures), BATCH):
             part = pictures[start : start + BATCH]
-            loaded = [_call(creatives[i].image) for i in part]
-            products = [_cut(creatives[i].product) for i in part]
-            image[part] = _image_vectors(encoder, loaded)
-            seen[part] = measures_image.measure_images(loaded, products)
+            shown = [creatives[i] for i in part]
+            rows = kept_array(_pictures_file(cache, encoder, shown), partial(_read_pictures, encoder, shown))
+            image[part] = rows[:, :columns]
+            seen[part] = np.ascontiguousarray(rows[:, columns:]).view(np.float64)
             if bar is not None:
                 bar.advance(len(part))
     match = np.zeros((len(creatives), len(MATCHES)))
@@ -176,14 +185,14 @@ def see(
         title = [own[place[creative.title]]] if creative.title.strip() else []
         queries = [own[place[q]] for q in creative.queries if q.strip()]
         for at, against in enumerate((title, queries)):
-            if against and rows[i] >= 0:
-                match[i, at] = float(np.mean(np.stack(against) @ own[rows[i]]))
+            if against and at_text[i] >= 0:
+                match[i, at] = float(np.mean(np.stack(against) @ own[at_text[i]]))
             if against and creative.image is not None:
                 match[i, 3 + at] = float(
                     np.mean(np.stack(against) @ image[i, CHANNELS : CHANNELS + encoder.width])
                 )
-        if queries and rows[i] >= 0 and len(known):
-            match[i, 2] = share_among(np.stack(queries), own[rows[i]], known)
+        if queries and at_text[i] >= 0 and len(known):
+            match[i, 2] = share_among(np.stack(queries), own[at_text[i]], known)
     told = np.array([measures_text.measure_text(t) for t in texts]).reshape(
         len(texts), len(measures_text.NAMES)
     )
@@ -223,6 +232,21 @@ def _cut(product: Callable[[], Cutout | None] | None) -> Cutout | None:
 def _call(image: Callable[[], Image.Image] | None) -> Image.Image:
     assert image is not None
     return image()
+
+
+def _pictures_file(cache: Path | None, encoder: CompactEncoder, shown: Sequence[Brief]) -> Path | None:
+    if cache is None or not all(c.mark for c in shown):
+        return None
+    told = "\0".join((encoder.version, str(_VERSION), *(c.mark for c in shown)))
+    return cache / f"pictures-{hashlib.sha256(told.encode()).hexdigest()[:16]}.npy"
+
+
+def _read_pictures(encoder: CompactEncoder, shown: Sequence[Brief]) -> np.ndarray:
+    """``[n, D + 2 M]`` float32: vectors of pictures, then the bytes of their measures, which are float64."""
+    loaded, products = [_call(c.image) for c in shown], [_cut(c.product) for c in shown]
+    measured = measures_image.measure_images(loaded, products)
+    as_bytes = np.ascontiguousarray(measured, dtype=np.float64).view(np.float32)
+    return np.concatenate((_image_vectors(encoder, loaded), as_bytes), axis=1)
 
 
 def text_vectors(
