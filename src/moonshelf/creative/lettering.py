@@ -9,6 +9,7 @@ piece of one strong colour with letters in it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 from PIL import Image
@@ -137,9 +138,11 @@ def _lines(hat: np.ndarray, threshold: float) -> list[Line]:
 def _joins(box: PixelBox, row: list[tuple[PixelBox, int]]) -> bool:
     """Whether a piece stands in a row: as high, at the same height, next to its last."""
     last = row[-1][0]
-    high, usual = box[3] - box[1], float(np.median([b[3] - b[1] for b, _ in row]))
+    if last[0] >= box[0]:
+        return False
+    high, usual = box[3] - box[1], float(median(b[3] - b[1] for b, _ in row))
     shared = min(box[3], last[3]) - max(box[1], last[1])
-    near = last[0] < box[0] and box[0] - last[2] < 1.1 * max(high, usual)
+    near = box[0] - last[2] < 1.1 * max(high, usual)
     return near and shared > 0.5 * min(high, usual) and max(high, usual) < 2 * min(high, usual)
 
 
