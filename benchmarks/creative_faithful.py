@@ -42,12 +42,13 @@ from moonshelf.shop.shop import open_shop
 
 FACTORS: dict[str, tuple[str, ...]] = {  # which terms of the click model a measure can stand for
     **dict.fromkeys(("image.found_size", "image.area", "image.core_area"), ("size",)),
-    **dict.fromkeys(("image.found_off", "image.off_centre", "image.core_off"), ("position",)),
+    **dict.fromkeys(("image.found_off", "image.found_low", "image.off_centre", "image.core_off"), ("position",)),
     **dict.fromkeys(
         ("image.brightness", "image.contrast", "image.colourful", "image.harmony", "image.apart",
-         "image.ground_spread", "image.sharpness", "image.ground_colours", "image.ground_repeat"), ("background",),
+         "image.ground_spread", "image.sharpness", "image.ground_colours", "image.ground_repeat",
+         "image.ground_divided", "image.ground_clutter"), ("background",),
     ),
-    **dict.fromkeys(("image.clutter", "image.ground_clutter", "image.ground_breaks"), ("background", "clutter")),
+    "image.clutter": ("background", "clutter"), "image.ground_breaks": ("clutter",),
     "image.lettering": ("headline",), "image.lettering_contrast": ("legibility",), "image.sticker": ("badge",),
     **dict.fromkeys((n for n in NAMES if n.startswith("text.")), ("headline",)),
     **dict.fromkeys((n for n in NAMES if n.startswith("match.")), ("match",)),

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import ndimage
 
 from moonshelf.creative.ground import NAMES, ground_mask, measure_ground
 from moonshelf.creative.place import Cutout, Place
@@ -45,16 +46,44 @@ def test_tiles_repeat_and_have_two_colours() -> None:
     assert m["ground_clutter"] > 0.2 and m["ground_breaks"] < 0.01
 
 
-@pytest.mark.parametrize("ground", [plain(), tiles()])
+def shaded() -> np.ndarray:
+    return plain() * np.linspace(1, 0.4, 160)[:, None, None]
+
+
+def table() -> np.ndarray:
+    """A smooth wall above, a grained table below."""
+    out = plain() * np.linspace(1, 0.85, 160)[:, None, None]
+    grain = 0.12 * np.random.default_rng(0).random((53, 160, 1))
+    out[107:] = np.array([0.55, 0.4, 0.25]) + grain
+    return out
+
+
+@pytest.mark.parametrize("ground", [plain(), tiles(), shaded(), table()])
 def test_a_prop_breaks_its_ground(ground: np.ndarray) -> None:
-    """40 x 40 of 160 x 160: a sixteenth, on tiles as on plain ground."""
-    assert measured(with_prop(ground))["ground_breaks"] == pytest.approx(1 / 16, abs=0.03)
+    """40 x 40 of 160 x 160: a quarter of its width, on tiles as on plain ground."""
+    assert measured(with_prop(ground))["ground_breaks"] == pytest.approx(1 / 4, abs=0.05)
+
+
+def test_what_is_out_of_focus_breaks_nothing() -> None:
+    sharp, blurred = with_prop(plain()), np.asarray(ndimage.gaussian_filter(with_prop(plain()), (9, 9, 0)))
+    assert measured(blurred)["ground_breaks"] == 0 < measured(sharp)["ground_breaks"]
 
 
 def test_shade_is_spread_not_clutter() -> None:
-    shaded = plain() * np.linspace(1, 0.4, 160)[:, None, None]
-    m = measured(shaded)
-    assert m["ground_spread"] > 0.08 and m["ground_clutter"] < 0.01
+    m = measured(shaded())
+    assert m["ground_spread"] > 0.08 and m["ground_clutter"] < 0.01 and m["ground_breaks"] == 0
+
+
+def test_what_fades_does_not_repeat_itself() -> None:
+    assert measured(shaded())["ground_repeat"] < 0.05 < 0.95 < measured(tiles())["ground_repeat"]
+
+
+def test_a_table_divides_its_ground_and_tiles_do_not() -> None:
+    assert measured(table())["ground_divided"] > 0.4 > 0.1 > measured(tiles())["ground_divided"]
+    assert measured(plain())["ground_divided"] == pytest.approx(0)
+    hidden = WHOLE.copy()
+    hidden[30:130, 40:120] = False  # a product before it
+    assert measured(table(), hidden)["ground_divided"] > 0.4
 
 
 def test_the_mask_leaves_out_product_letters_and_what_lies_beyond() -> None:

@@ -124,3 +124,18 @@ def test_share_among_known_texts(_untrained: CompactEncoder) -> None:
     assert not see(_untrained, briefs).measures[:, INDEX["match.text_among"]].any()
     q, t, k = np.array([[1.0, 0.0]]), np.array([1.0, 0.0]), np.array([[0.0, 1.0]])
     assert share_among(q, t, k) == 1.0 and share_among(q, k[0], np.array([[1.0, 0.0]])) < 1e-8
+    both, title, gift = np.array([[0.6, 0.8]]), np.array([1.0, 0.0]), np.array([0.0, 1.0])
+    known_texts = np.array([[0.6, 0.8], [0.0, 1.0]])  # one names the product, too
+    assert share_among(both, gift, known_texts) < 0.01
+    assert share_among(both, gift, known_texts, title) > 0.99  # beyond the title it is the gift alone
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_found_where_something_covers_a_part(seed: int) -> None:
+    """Three tenths are covered: some smaller size fits what is left better, on less evidence."""
+    cut = cutout_of(mug())
+    assert cut is not None
+    picture = np.asarray(placed(0.8, 0.5, 0.5, seed)).copy()
+    picture[:, int(picture.shape[1] * 0.66) :] = np.random.default_rng(seed).integers(0, 255, 3)
+    found = locate(Image.fromarray(picture), cut)
+    assert abs(np.log(found.size / 0.8)) < 0.12 and abs(found.x - 0.5) < 0.1

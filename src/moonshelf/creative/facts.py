@@ -83,18 +83,26 @@ PHRASES: dict[str, Phrase] = {
         "subject", "shows the product larger", "shows the product smaller", "%", 0, "image.found"
     ),
     "image.found_off": _image(
-        "subject", "puts the product farther out", "puts the product nearer the middle", "widths", 2, "image.found"
+        "subject", "puts the product farther to the side", "puts the product less to the side", "widths", 2,
+        "image.found",
+    ),
+    "image.found_low": _image(
+        "subject", "puts the product lower", "puts the product higher", "heights below the middle", 2, "image.found"
     ),
     "image.clutter": _image("layout", "has more edges", "has fewer edges", "%", 0),
     "image.sharpness": _image("layout", "is sharper", "is softer", "", 3),
     "image.ground_clutter": _image("background", "has a busier ground", "has a calmer ground", "%", 0),
     "image.ground_breaks": _image(
-        "layout", "has more that breaks its ground", "has less that breaks its ground", "%", 1
+        "layout", "has more that breaks its ground", "has less that breaks its ground", "widths", 2
     ),
     "image.ground_colours": _image(
         "background", "has a ground of more colours", "has a ground of fewer colours", "", 1
     ),
     "image.ground_repeat": _image("background", "has a more repetitive ground", "has a less repetitive ground"),
+    "image.ground_divided": _image(
+        "background", "has a ground more clearly divided into above and below",
+        "has a ground less clearly divided into above and below",
+    ),
     "image.ground_spread": _image("background", "has a more varied ground", "has a more even ground"),
     "image.lettering": _image("copy", "carries more lettering", "carries less lettering", "%", 0),
     "image.lettering_contrast": _image(

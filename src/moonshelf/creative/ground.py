@@ -1,9 +1,11 @@
 """What stands behind the product: the ground of a picture without product, letters and sticker, and what it is like.
 
-Our design. *Colours* is the effective number of colours, ``exp(entropy)`` of a histogram of 512 cells; *repeat* the
-highest autocorrelation of brightness at a shift of an eighth to under a half of the picture: near 1 for tiles and
-stripes; *breaks* is what differs from the ground at the shifts where it repeats itself best: props, on tiles as on
-plain ground.
+Our design. *Colours* is the effective number of colours, ``exp(entropy)`` of a histogram of 512 cells. *Repeat* is how
+far the autocorrelation of brightness rises again after it fell, straight down or across, at a shift of an eighth to
+under a half of the picture: near 1 for tiles and stripes, 0 where colours fade from side to side. *Divided* is how much
+of the difference between rows (colour, fine texture) one level cut explains: a table, a floor. *Breaks* is what is
+unlike every ground that one would expect there: colours that fade smoothly, over the whole or on each side of the cut,
+and the ground at the shifts where it repeats itself best: props, on tiles as on plain ground.
 """
 
 from __future__ import annotations
@@ -20,15 +22,21 @@ Box = tuple[float, float, float, float]
 EDGE = 0.05  # gradient of colour, white being 1 a pixel, from which a pixel is an edge
 SHIFTS = (0.125, 0.44)  # of the autocorrelation
 FAR = 0.3  # shift from which a thing no longer covers itself
-BROKEN = 0.5  # difference of colour (sum of three channels) from which something breaks the ground
+BROKEN = 0.7  # difference of colour (sum of three channels) from which something breaks the ground
+OUTLINE = 0.1  # mean gradient of colour along its outline from which a thing stands there sharply
 BEST = 3  # shifts that are looked at
+TEXTURE = 0.15  # gradient of colour of a texture that counts as much as half of white against black
+PARTS = 0.3  # difference of two parts, in the same measure, from which they are quite unlike
+CUT = 0.2  # divided so much, each part has its own smooth ground
+FEW = 200  # pixels from which a smooth ground is fitted
 CELL = 0.1  # side of the cells that ``spread`` compares, as a share of the longer side
 
 NAMES: dict[str, str] = {
     "ground_clutter": "share of edge pixels on the ground: outside product (core region where not found) and letters",
-    "ground_breaks": "share of the ground where something breaks it: it is unlike the ground where that repeats itself",
+    "ground_breaks": "side of a square as large as all that breaks the ground, in widths of the picture",
     "ground_colours": "effective number of colours of the ground",
     "ground_repeat": "how much the ground repeats itself, 0 to 1",
+    "ground_divided": "how far the ground is two, one above the other, as behind a table: 0 to 1",
     "ground_spread": "spread of brightness over the ground, without its fine texture",
 }
 
@@ -81,18 +89,20 @@ def measure_ground(pixels: np.ndarray, ground: np.ndarray) -> list[float]:
     shares = np.bincount(cells, minlength=512) / len(cells)
     shares = shares[shares > 0]
     repeat, shifts = _repeat(grey, ground)
-    breaks = _breaks(pixels, ground, shifts)
+    divided, row = _divided(pixels, edges, ground)
+    unlike = np.minimum(_from_shifts(pixels, ground, shifts), _from_smooth(pixels, ground, divided, row))
     return [
         float(marked.sum() / ground.sum()),
-        breaks,
+        float(np.sqrt(_outlined((unlike > BROKEN) & ground, edges).mean())),
         float(np.exp(-(shares * np.log(shares)).sum())),
         repeat,
+        divided,
         _spread(grey, ground),
     ]
 
 
 def _repeat(grey: np.ndarray, ground: np.ndarray) -> tuple[float, list[tuple[int, int]]]:
-    """Highest autocorrelation of the ground alone, straight down or across, and the best far shifts (down, across).
+    """How far the autocorrelation of the ground alone rises after its least, and the best far shifts (down, across).
 
     Sums run over pairs of ground pixels (Wiener-Khinchin).
     """
@@ -101,19 +111,51 @@ def _repeat(grey: np.ndarray, ground: np.ndarray) -> tuple[float, list[tuple[int
     power = fft.irfft2(np.abs(fft.rfft2(from_mean, shape)) ** 2, shape)
     pairs = fft.irfft2(np.abs(fft.rfft2(ground.astype(float), shape)) ** 2, shape)
     enough = pairs > 0.1 * pairs[0, 0]
-    even = np.where(enough, power / np.maximum(pairs, 1.0), -np.inf) / max(power[0, 0] / pairs[0, 0], 1e-9)
+    even = np.where(enough, power / np.maximum(pairs, 1.0), np.nan) / max(power[0, 0] / pairs[0, 0], 1e-9)
     low, high = (round(share * max(grey.shape)) for share in SHIFTS)
-    found = [(float(even[k, 0]), k, 0) for k in range(low, min(high, grey.shape[0]))]
-    found += [(float(even[0, k]), 0, k) for k in range(low, min(high, grey.shape[1]))]
-    best = max(found, default=(0.0, 0, 0))[0]
-    far = [f for f in found if max(f[1:]) >= FAR * max(grey.shape) and np.isfinite(f[0])]
+    rise, far = 0.0, list[tuple[float, int, int]]()
+    for line, step in (
+        (even[: min(high, grey.shape[0]), 0], (1, 0)),
+        (even[0, : min(high, grey.shape[1])], (0, 1)),
+    ):
+        above = line - np.fmin.accumulate(line)
+        rise = max(rise, float(np.nanmax(above[low:], initial=0.0)))
+        for k in range(round(FAR * max(grey.shape)), len(line)):
+            if np.isfinite(line[k]):
+                far.append((float(line[k]), k * step[0], k * step[1]))
     flat = power[0, 0] <= 1e-4 * pairs[0, 0]  # one brightness: every shift fits
-    shifts = [f[1:] for f in sorted(far, reverse=True)[:BEST]]
-    return 0.0 if flat else float(np.clip(best, 0.0, 1.0)), shifts
+    return 0.0 if flat else min(rise, 1.0), [f[1:] for f in sorted(far, reverse=True)[:BEST]]
 
 
-def _breaks(pixels: np.ndarray, ground: np.ndarray, shifts: list[tuple[int, int]]) -> float:
-    """Share of the ground that is unlike the ground at each of some shifts, either way."""
+def _divided(pixels: np.ndarray, edges: np.ndarray, ground: np.ndarray) -> tuple[float, int]:
+    """How far one level cut explains the ground, and its row.
+
+    With m the mean of colour and texture of each row, v what the best cut explains of their variance over rows and d
+    the distance of the two parts' means: ``v min(1, d / PARTS)``.
+    """
+    inner = ndimage.binary_erosion(ground, iterations=3)  # edges of what was cut out are none of the ground's
+    looks = np.concatenate((0.5 * pixels, np.minimum(edges, TEXTURE)[..., None] / TEXTURE), axis=2)
+    count = inner.sum(1)
+    rows = np.flatnonzero(count >= 0.15 * ground.shape[1])
+    margin = max(3, round(0.04 * len(ground)))
+    if len(rows) <= 3 * margin:
+        return 0.0, 0
+    mean = (looks * inner[..., None]).sum(1)[rows] / count[rows, None]
+    weight = count[rows] / count[rows].sum()
+    share, total = np.cumsum(weight), np.cumsum(weight[:, None] * mean, axis=0)
+    at = np.arange(margin, len(rows) - margin)
+    above = total[at] / share[at, None]
+    below = (total[-1] - total[at]) / (1 - share[at, None])
+    apart = ((above - below) ** 2).sum(1)
+    told = share[at] * (1 - share[at]) * apart
+    best = int(told.argmax())
+    whole = float(weight @ ((mean - total[-1]) ** 2).sum(1))
+    explained = float(told[best]) / (whole + 1e-3)  # of a plain ground's noise nothing is to be explained
+    return explained * min(1.0, float(np.sqrt(apart[best])) / PARTS), int(rows[at[best]]) + 1
+
+
+def _from_shifts(pixels: np.ndarray, ground: np.ndarray, shifts: list[tuple[int, int]]) -> np.ndarray:
+    """``[height, width]``: how unlike the ground at each of some shifts, either way, at least; infinite without any."""
     high, wide = ground.shape
     least = np.full((high, wide), np.inf)
     for down, across in shifts:
@@ -123,7 +165,49 @@ def _breaks(pixels: np.ndarray, ground: np.ndarray, shifts: list[tuple[int, int]
         both = ground[here] & ground[there]
         for place in (here, there):
             least[place] = np.minimum(least[place], np.where(both, apart, np.inf))
-    return float((np.isfinite(least) & (least > BROKEN)).sum() / ground.sum())
+    return least
+
+
+def _from_smooth(pixels: np.ndarray, ground: np.ndarray, divided: float, row: int) -> np.ndarray:
+    """``[height, width]``: how unlike colours that fade smoothly, over the whole or in its part, at least."""
+    least = _unlike_smooth(pixels, ground)
+    if divided > CUT:
+        for part in (slice(0, row), slice(row, len(ground))):
+            if ground[part].sum() >= FEW:
+                least[part] = np.minimum(least[part], _unlike_smooth(pixels[part], ground[part]))
+    out: np.ndarray = ndimage.uniform_filter(least, 3)
+    return out
+
+
+def _outlined(things: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Those of the connected pieces that have a sharp outline (to a pixel)."""
+    near = ndimage.maximum_filter(edges, 3)
+    labels, count = ndimage.label(things)
+    outline = np.where(ndimage.binary_erosion(things), 0, labels)
+    sharp = np.zeros(count + 1, dtype=bool)
+    if count:
+        sharp[1:] = ndimage.mean(near, outline, range(1, count + 1)) > OUTLINE
+    kept: np.ndarray = sharp[labels]
+    return kept
+
+
+def _unlike_smooth(pixels: np.ndarray, ground: np.ndarray) -> np.ndarray:
+    """Distance of colours from quadratic surfaces; what is far from them is left out, and they are fitted again."""
+    high, wide = ground.shape
+    y, x = np.mgrid[0:high, 0:wide] / max(high, wide)
+    terms = np.stack((np.ones_like(x), x, y, x * y, x * x, y * y), axis=2)
+    every = np.zeros_like(ground)
+    every[::2, ::2] = True
+    near = ground
+    apart: np.ndarray = np.zeros(ground.shape)
+    for _ in range(4):
+        at = near & every
+        if at.sum() < 4 * terms.shape[2]:
+            break
+        found = np.linalg.lstsq(terms[at], pixels[at], rcond=None)[0]
+        apart = np.abs(pixels - terms @ found).sum(2)
+        near = ground & (apart < max(0.15, 2.5 * float(np.median(apart[ground]))))
+    return apart
 
 
 def _spread(grey: np.ndarray, ground: np.ndarray) -> float:

@@ -19,7 +19,7 @@ import polars as pl
 import torch
 from PIL import Image
 
-from moonshelf.arrays import kept_array
+from moonshelf.arrays import kept_array, unit
 from moonshelf.creative import measures_image, measures_text
 from moonshelf.creative.looks import GRID, LAYOUT, grids, layouts
 from moonshelf.creative.place import Cutout, cutout_of
@@ -35,7 +35,7 @@ BATCH = 64
 MATCHES = (
     "match.text_title", "match.text_queries", "match.text_among", "match.image_title", "match.image_queries"
 )  # fmt: skip
-SHARP = 20.0  # of the softmax over known texts: cosines of texts to searches differ by some .05
+SHARP = 40.0  # of the softmax over known texts: cosines of texts to searches differ by some .05
 NAMES: tuple[str, ...] = (
     "text.there", *(f"text.{n}" for n in measures_text.NAMES),
     "image.there", *(f"image.{n}" for n in measures_image.NAMES), *MATCHES,
@@ -47,7 +47,7 @@ UNITS: dict[str, str] = {
     **{n: "cosine" for n in MATCHES},
     "match.text_among": "share among the texts of the log, by how well they fit the searches",
 }  # fmt: skip
-_VERSION = 2  # of what is cached: another one when vectors or measures would come out differently
+_VERSION = 3  # of what is cached: another one when vectors or measures would come out differently
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +192,7 @@ def see(
                     np.mean(np.stack(against) @ image[i, CHANNELS : CHANNELS + encoder.width])
                 )
         if queries and at_text[i] >= 0 and len(known):
-            match[i, 2] = share_among(np.stack(queries), own[at_text[i]], known)
+            match[i, 2] = share_among(np.stack(queries), own[at_text[i]], known, *title)
     told = np.array([measures_text.measure_text(t) for t in texts]).reshape(
         len(texts), len(measures_text.NAMES)
     )
@@ -214,11 +214,16 @@ def _language(language: Language | None, texts: Sequence[str], cache: Path | Non
     return rows
 
 
-def share_among(queries: np.ndarray, text: np.ndarray, known: np.ndarray) -> float:
+def share_among(
+    queries: np.ndarray, text: np.ndarray, known: np.ndarray, title: np.ndarray | None = None
+) -> float:
     """Mean over queries of ``exp(SHARP q.t) / sum_k exp(SHARP q.t_k)`` over the known texts, 1 at most.
 
     A cosine alone says which product a query names; which *other* texts fit it less says whether this one speaks to it.
+    Of each query counts what it says beyond the title, ``unit(q - (q.title) title)``: "gift" of "gift yellow handbag".
     """
+    if title is not None:
+        queries = unit(queries - (queries @ title)[:, None] * title)
     own, others = SHARP * (queries @ text), SHARP * (queries @ known.T)
     top = np.maximum(own, others.max(1))
     shares = np.exp(own - top) / np.exp(others - top[:, None]).sum(1)
@@ -237,7 +242,7 @@ def _call(image: Callable[[], Image.Image] | None) -> Image.Image:
 def _pictures_file(cache: Path | None, encoder: CompactEncoder, shown: Sequence[Brief]) -> Path | None:
     if cache is None or not all(c.mark for c in shown):
         return None
-    told = "\0".join((encoder.version, str(_VERSION), *(c.mark for c in shown)))
+    told = "\0".join((encoder.version, str(_VERSION), *measures_image.NAMES, *(c.mark for c in shown)))
     return cache / f"pictures-{hashlib.sha256(told.encode()).hexdigest()[:16]}.npy"
 
 

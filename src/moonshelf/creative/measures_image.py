@@ -44,9 +44,10 @@ NAMES: dict[str, str] = {
     "lettering": "share of the picture that lines of letters fill, those of a sticker or on the product left out",
     "lettering_contrast": "contrast of the surest of these lines against its ground, 0 without",
     "sticker": "share of the picture that a sticker (one strong colour with letters) fills",
-    "found": "correlation with the product's own photo at its best place, 0 below 0.6",
+    "found": "correlation with the product's own photo at its best place, 0 below 0.55",
     "found_size": "longer side of the product there, as a share of the picture's",
-    "found_off": "distance of the product from the middle, in widths of the picture",
+    "found_off": "how far the product stands to one side of the middle, in widths of the picture",
+    "found_low": "how far it stands below the middle (above: less than 0), in heights of the picture",
 }
 """Every measure with its unit, in the order of the vector."""
 
@@ -67,7 +68,7 @@ def measure_images(
     """``[N, len(NAMES)]`` float64. ``area``, ``off_centre`` and ``apart`` are 0 where ``cut`` is.
 
     Args:
-        products: what each shows, cut from the product's own photo; the last three are 0 without, and where it is not
+        products: what each shows, cut from the product's own photo; the last four are 0 without, and where it is not
             found.
 
     Cost: about 75 ms a picture, a quarter of it the core region's trunk, a third letters; 35 more with a product.
@@ -136,11 +137,7 @@ def _measure(image: Image.Image, core: Box, product: Cutout | None) -> list[floa
         sum(line.area for line in lines),
         lines[0].contrast if lines else 0.0,
         0.0 if sticker is None else (sticker[2] - sticker[0]) * (sticker[3] - sticker[1]),
-        *(
-            (place.peak, place.size, _off(place.x * size[0], place.y * size[1], size))
-            if place
-            else (0.0, 0.0, 0.0)
-        ),
+        *((place.peak, place.size, abs(place.x - 0.5), place.y - 0.5) if place else (0.0, 0.0, 0.0, 0.0)),
     ]
 
 

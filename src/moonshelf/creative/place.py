@@ -3,8 +3,10 @@ sizes, by masked normalised cross-correlation of colours (Lewis 1995; masks as P
 
 A creative on a scene or a pattern cannot be cut, so how much room its product fills stays unknown to the measures of
 the picture alone; shops have the product's photo. It may reach beyond the picture: both have a mask, and what lies
-inside both is compared. Nothing is found where the creative shows the product from another side; the peak of the
-correlation says so.
+inside both is compared. Of all sizes that of the most evidence is taken, ``-sqrt(n) log(1 - r^2)`` for a correlation r
+over n pixels: a small thing resembles some corner of a busy picture by chance, and neighbouring pixels say the same, so
+that what they say together grows with the side and not with the area. Nothing is found where the creative shows the
+product from another side; the correlation says so.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ SIZES = tuple(
 )  # longer side of the product, as a share of the creative's
 MARGIN = 20  # pixels that it may reach beyond the picture on each side
 INSIDE = 0.6  # share of the product that must lie in the picture
-LEAST = 0.6  # correlation from which the product counts as found
+LEAST = 0.55  # correlation from which the product counts as found; one picture in five has it with another product
 FLAT = 0.002  # variance of colour, a pixel, below which a place is flat: chance would correlate with it
 _BOX = Image.Resampling.BOX
 
@@ -68,7 +70,7 @@ def locate(picture: Image.Image, product: Cutout) -> Place:
     inner[3], inner[4] = (inner[:3] ** 2).sum(0), 1.0
     spectra = fft.rfft2(seen)
     longest = max(product.rgb.size)
-    best = Place(0.0, 0.0, 0.5, 0.5)
+    best, most = Place(0.0, 0.0, 0.5, 0.5), 0.0
     for size in SIZES:
         w, h = (max(3, round(SIDE * size * side / longest)) for side in product.rgb.size)
         if w > shape[1] or h > shape[0]:
@@ -76,9 +78,12 @@ def locate(picture: Image.Image, product: Cutout) -> Place:
         mask = np.asarray(product.mask.resize((w, h), _BOX), dtype=np.float32) / 255
         rows = _correlation(spectra, shape, _array(product.rgb.resize((w, h), _BOX)), mask)
         at = np.unravel_index(int(rows.argmax()), rows.shape)
-        if rows[at] > best.peak:
+        peak = min(float(rows[at]), 0.999)
+        evidence = -float(np.sqrt(mask.sum()) * np.log(1 - max(peak, 0.0) ** 2))
+        if evidence > most:
+            most = evidence
             x, y = float(at[1]) - MARGIN + w / 2, float(at[0]) - MARGIN + h / 2
-            best = Place(float(rows[at]), size, x / wide, y / high)
+            best = Place(peak, size, x / wide, y / high)
     return best
 
 
