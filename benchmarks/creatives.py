@@ -69,7 +69,7 @@ def main() -> int:
     }
     start, given = time.monotonic(), dict[str, Any]()
     for seed in range(a.seeds):
-        given = {"rules": PairRules(impressions=0), "seed": seed, "encoder": encoder.version, "refit": refit}
+        given = {"seed": seed, "encoder": encoder.version, "refit": refit}
         if seed:  # as chosen with the first
             told = models["fast selector"][0].about
             given |= {"mixes": [told["blocks"]], "penalties": [told["penalty"]]}

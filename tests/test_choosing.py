@@ -149,7 +149,7 @@ def test_select_says_why_and_draws(work: Path, tmp_path: Path, capsys: pytest.Ca
 
 
 def test_too_close_is_said(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    twins = ["The dog story: things to know at home", "The dog story: things to know at home!"]
+    twins = ["The dog story: things to know at home", "The dog story: things to know at work"]
     assert main(["creative", "select", "--model", str(work), "--close", "0.99", *twins]) == 0
     assert capsys.readouterr().out.startswith("too close to call")
 

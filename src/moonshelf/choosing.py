@@ -14,7 +14,7 @@ from moonshelf.creative.backbones import read_with
 from moonshelf.creative.choose import check_encoder
 from moonshelf.creative.chooser import FILE, STAGE, Chooser, find_chooser, load_chooser
 from moonshelf.creative.learn import Material, gather, judged, learn, pair_rules
-from moonshelf.creative.measures import NAMES
+from moonshelf.creative.measures import NAMES, VERSION
 from moonshelf.creative.pairs import PairRules, Pairs, build_pairs, one_line
 from moonshelf.encoder import CompactEncoder, load_encoder
 from moonshelf.errors import InputError, TooLittleData
@@ -40,15 +40,15 @@ def train_creative(
         InputError, TooLittleData: no creatives, or too few.
     """
     folder, begun = work / STAGE, time.monotonic()
-    inputs = {"shop": shop.fingerprint, "encoder": encoder.version, "measures": digest(list(NAMES))}
-    if language:
-        inputs["language"] = language
+    reader = read_with(language, device())
+    inputs = {"shop": shop.fingerprint, "encoder": encoder.version, "measures": digest([VERSION, *NAMES])}
+    if reader is not None:
+        inputs["language"] = reader.version
     done = read_manifest(folder)
     if done is not None and done.get("key") == digest([STAGE, inputs, dataclasses.asdict(rules), seed]):
         say(f"creative: done already ({folder})")
         return folder
-    reader, cache = read_with(language, device()), work / "creative-seen"
-    material = gather(shop, encoder, cache=cache, splits=("train", "val"), language=reader)
+    material = gather(shop, encoder, cache=work / "creative-seen", splits=("train", "val"), language=reader)
     if language and not material.language:
         say("creative: these creatives are pictures; the language model reads texts alone and is not used")
     chooser, pairs = learn(material, encoder, rules, seed=seed)
@@ -100,6 +100,11 @@ class CreativeResult:
         """The name of what is reported."""
         return list(self.systems)[-1]
 
+    @property
+    def _drawn(self) -> str:
+        kept = self.pairs.report.get("kept", len(self.pairs))
+        return "" if kept == len(self.pairs) else f"; {len(self.pairs)} of them drawn by lot"
+
     def to_json(self) -> dict[str, Any]:
         """One object for ``--json``."""
         found = self.systems[self.ours]
@@ -135,10 +140,12 @@ class CreativeResult:
 
     def __str__(self) -> str:
         lines = [
-            f"split {self.split}: {one_line(self.pairs.report)}",
+            f"split {self.split}: {one_line(self.pairs.report)}{self._drawn}",
             f"asked in both orders; 95% intervals over {self.pairs.frame['group'].n_unique()} tests",
             selection.table(self.systems, seed=self.seed, against=self.ours),
         ]
+        if self.pairs.frame["group"].n_unique() < selection.FEW:
+            lines.append("so few tests: the intervals say little")
         gaps = selection.gap_buckets(self.pairs.frame["gap"].to_numpy())
         for gap, found in selection.by_bucket(self.systems[self.ours], gaps, seed=self.seed).items():
             lines.append(f"gap {gap:<14} {found}  n = {found.n}")
@@ -171,6 +178,10 @@ def evaluate_creative(
     material = gather(shop, encoder, splits=(split,), among=chooser.headlines, language=language)
     pairs = some_pairs(split_pairs(material, chooser, split, seed), limit, seed)
     systems, written = judged(chooser, material, pairs), dict[str, Any]()
+    if zero_shot and not (words and has_reasoner(path)):
+        raise InputError(
+            "no reasoner is asked, so none can be asked as it came", mend="leave --zero-shot out"
+        )
     if words and has_reasoner(path):
         by_words, written = judge_by_words(path, chooser, material, pairs, shop, zero_shot=zero_shot)
         systems |= by_words

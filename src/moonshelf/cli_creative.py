@@ -103,8 +103,10 @@ def creative_options(verbs: Any) -> None:
     )
     p.add_argument("--encoder", metavar="PATH")
     p.add_argument("--json", metavar="FILE")
-    for form in forms.choices.values():
-        form.add_argument("--seed", type=int, default=None, help="seed of everything random (default: 0)")
+    for name in ("train", "evaluate"):
+        forms.choices[name].add_argument(
+            "--seed", type=int, default=None, help="seed of everything random (default: 0)"
+        )
     parser.set_defaults(call=creative_verb)
 
 
@@ -126,6 +128,12 @@ def _train(a: argparse.Namespace) -> int:
         raise InputError(
             "an endpoint is an address and a model: --teacher and --teacher-model", mend="give both"
         )
+    for name, given in (
+        ("--budget", a.budget), ("--answers", a.answers), ("--no-photos-to-teacher", a.no_photos_to_teacher),
+        ("--teacher-key-variable", a.teacher_key_variable),
+    ):  # fmt: skip
+        if given and a.teacher is None:
+            raise InputError(f"{name} is of a teacher behind an endpoint", mend="add --teacher")
     if a.teacher and not a.backbone:
         raise InputError("a teacher writes for a language model", mend="add --backbone")
     if a.backbone:
@@ -178,6 +186,8 @@ def _evaluate(a: argparse.Namespace) -> int:
     from moonshelf.shop.shop import open_shop
     from moonshelf.workspace import write_json
 
+    if a.limit < 0:
+        raise InputError(f"--limit is {a.limit}", mend="give a number of pairs, or 0 for all")
     encoder = choosing.encoder_for(a.model, a.encoder, load_chooser(a.model))
     shop = open_shop(a.shop, require_products=False, fetch=a.fetch)
     result = choosing.evaluate_creative(

@@ -37,10 +37,14 @@ def _set(config: ConfigT, path: list[str], value: str, key: str) -> ConfigT:
         near = difflib.get_close_matches(path[0], known, n=3) or sorted(known)
         raise InputError(f"unknown setting {key!r}", mend=f"known here: {', '.join(near)}")
     current = getattr(config, path[0])
-    if len(path) > 1:
+    if isinstance(current, dict):  # names with numbers
+        if len(path) != 2 or path[1] not in current:
+            raise InputError(f"unknown setting {key!r}", mend=f"{path[0]}. has {', '.join(current)}")
+        new: Any = {**current, path[1]: _parse(value, float, key)}
+    elif len(path) > 1:
         if not dataclasses.is_dataclass(current):
             raise InputError(f"unknown setting {key!r}", mend=f"{path[0]} has no parts")
-        new: Any = _set(current, path[1:], value, key)
+        new = _set(current, path[1:], value, key)
     elif dataclasses.is_dataclass(current):
         parts = ", ".join(f"{key}.{f.name}" for f in dataclasses.fields(current))
         raise InputError(f"{key!r} is a group of settings", mend=f"set one of {parts}")

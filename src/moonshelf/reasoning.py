@@ -17,7 +17,7 @@ from moonshelf.creative.backbones import load_backbone, read_with
 from moonshelf.creative.choose import Compared, Selection, check_encoder
 from moonshelf.creative.chooser import REASONER, Chooser, find_chooser, load_chooser
 from moonshelf.creative.config import CreativeConfig
-from moonshelf.creative.facts import holds, read_fact
+from moonshelf.creative.facts import holds, read_fact, write_fact
 from moonshelf.creative.learn import Material, gather
 from moonshelf.creative.measures import Brief, see
 from moonshelf.creative.pairs import Pairs, load_pairs
@@ -107,6 +107,13 @@ def train_reasoner(
             replace(s, answer=t.answer, reference=t.reference) for s, t in zip(samples, taught, strict=True)
         ]
         rejected.pop("kept", None)
+    most = config.reason.most_tokens
+    long = sum(len(backbone.tokenizer(s.answer)["input_ids"]) > most for s in samples if s.answer)
+    if long:
+        say(
+            f"creative reasoner: {long:,} traces are longer than {most} tokens; answers like them are cut before they "
+            "choose: raise reason.most_tokens (and grpo.most_tokens)"
+        )
     kept = sum(1 for s in samples if s.answer)
     why = ", ".join(f"{n:,} {reason}" for reason, n in rejected.items())
     say(
@@ -163,7 +170,7 @@ def _same_sft(done: dict[str, Any], inputs: dict[str, str], settings: dict[str, 
 
 def reasoner_folder(path: str | Path) -> Path:
     """Where the reasoner of a selector lies: beside its folder."""
-    root = Path(path)
+    root = Path(path).resolve()
     return (root if root.name != "creative" else root.parent) / f"creative-{REASONER}"
 
 
@@ -258,11 +265,40 @@ def choose_by_words(
     compared = []
     for other in standing.order[1:].tolist():
         chance = float(1 / (1 + np.exp(standing.strength[other] - standing.strength[best])))
-        told, reasons = _read(answers[best, other], seen.measures[best], seen.measures[other])
-        compared.append(Compared(other, chance, told, reasons, True))
+        told, reasons, agrees = _of_both(answers, best, other, seen.measures)
+        compared.append(Compared(other, chance, told, reasons, agrees, "words"))
     first = creatives[0]
     shares = chooser.measures.shares(seen)
     return Selection(tuple(names), standing, tuple(compared), first.title, first.queries, shares)
+
+
+def _of_both(
+    answers: dict[tuple[int, int], Answer], best: int, other: int, measures: np.ndarray
+) -> tuple[dict[str, Better], dict[str, str], bool]:
+    """What was written of two, A being the best one: of the order in which it was chosen, and whether it was in any."""
+    found: tuple[dict[str, Better], dict[str, str], bool] = ({}, {}, False)
+    for turned in (False, True):
+        i, j = (other, best) if turned else (best, other)
+        answer = answers[i, j]
+        told, reasons = _read(answer, measures[i], measures[j])
+        if not told:
+            continue
+        if turned:
+            flip = {Better.A: Better.B, Better.B: Better.A}
+            told = {key: flip.get(value, value) for key, value in told.items()}
+            reasons = {key: _turned(reason) for key, reason in reasons.items()}
+        agrees = answer.chance < 0.5 if turned else answer.chance > 0.5
+        if agrees:
+            return told, reasons, True
+        found = found if found[0] else (told, reasons, False)
+    return found
+
+
+def _turned(reason: str) -> str:
+    """The same fact with A and B exchanged."""
+    told = read_fact(reason)
+    assert told is not None  # it was read before
+    return write_fact(replace(told, side="B" if told.side == "A" else "A"))
 
 
 def _read(answer: Answer, a: np.ndarray, b: np.ndarray) -> tuple[dict[str, Better], dict[str, str]]:

@@ -113,7 +113,7 @@ def test_two_pictures_reach_the_embedded_model() -> None:
 
 def test_sft_teaches_the_format_and_resumes_exactly(tmp_path: Path) -> None:
     data = samples(4)
-    config = SftConfig(epochs=1, steps=12, batch=4, micro=2, rate=1e-2, save_every=6)
+    config = SftConfig(epochs=6, steps=12, batch=4, micro=2, rate=1e-2, save_every=6)
     whole = with_lora(smol(), ReasonConfig(rank=4, alpha=8), seed=0)
     before = weights(whole)
     told = sft(whole, data, tmp_path / "whole", config)

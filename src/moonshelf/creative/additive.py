@@ -19,7 +19,6 @@ from moonshelf.creative.features import Standard, curves, filled, standards_of
 from moonshelf.creative.fit import centred, error_of, evidence, scale_of, spread_of, spread_of_effects
 from moonshelf.creative.logs import Logged
 from moonshelf.creative.measures import NAMES, Seen
-from moonshelf.creative.pairs import PairRules
 from moonshelf.errors import TooLittleData
 
 PENALTIES = (30.0, 100.0, 300.0, 1000.0, 3000.0, 10000.0)
@@ -38,7 +37,6 @@ def fit_additive(
     seen: Seen,
     *,
     penalties: Sequence[float] = PENALTIES,
-    rules: PairRules | None = None,
     seed: int = 0,
     encoder: str = "",
     refit: bool = True,
@@ -48,11 +46,11 @@ def fit_additive(
     Args:
         logged: creatives of train and val (others are not looked at).
         seen: their measures, row by row as ``logged.frame``.
-        rules: which pairs of val the scale is fitted on. seed: of their order.
+        seed: kept with it.
         refit: fit the chosen once more on train and val together; the scale stays.
 
     Raises:
-        TooLittleData: train or val is empty, or val has no pairs for the scale.
+        TooLittleData: train or val is empty.
 
     Cost: ``ROUNDS`` systems of 5 columns a measure for each penalty; about a second for 5,500 creatives.
     """
@@ -82,7 +80,7 @@ def fit_additive(
     beta = solve(columns[train], owner, ours.target, ours.weight, ours.group, penalty)
     scores = columns[val] @ beta
     spread = spread_of(scores, theirs, 1 / (frame[val]["clicks"].to_numpy() + 0.5))
-    scale = scale_of(logged.part("val"), scores, rules, seed)
+    scale = scale_of(logged.part("val"), scores, spread)
     if refit:
         whole = np.concatenate((train, val))
         rows = evidence(frame[whole], tau2)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from moonshelf.creative.chooser import Chooser
+from moonshelf.creative.logs import words_key
 from moonshelf.creative.measures import Brief, Seen, see
 from moonshelf.creative.place import cutout_of
 from moonshelf.creative.protocol import COMPARED, QUESTIONS, Better
@@ -39,7 +40,8 @@ class Compared:
         answers: of the protocol's questions 3 to 9, ``A`` is the best one, ``B`` the other; empty where nothing that
             is measured differs.
         reasons: true sentences for some of them.
-        agrees: whether what is measured speaks for the best.
+        agrees: whether what is measured (or what was written, where a reasoner was asked) speaks for the best.
+        by: what gave the answers: ``measures`` or ``words``.
     """
 
     other: int
@@ -47,6 +49,21 @@ class Compared:
     answers: dict[str, Better]
     reasons: dict[str, str]
     agrees: bool
+    by: str = "measures"
+
+    @property
+    def caveat(self) -> str:
+        """What must be said of its answers; "" where nothing must."""
+        written = self.by == "words"
+        if not self.answers:
+            if written:
+                return "what was written of the two cannot be read"
+            return "nothing that is measured differs; the selector goes by vectors"
+        if not self.agrees:
+            if written:
+                return "in both orders what was written speaks for B; the sum over all pairs speaks for A"
+            return "what is measured speaks for B; the selector goes by vectors"
+        return "" if self.reasons else "no reason was written that is true of the two"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +125,8 @@ class Selection:
         for c in self.compared[:1]:
             lines.append(f"why A, {best}, rather than B, {self.names[c.other]}:")
             lines += [f"  {key}: {c.answers[key].value} - {reason}" for key, reason in c.reasons.items()]
-            if not c.reasons:
-                lines.append("  nothing that is measured differs; the selector goes by vectors")
-            elif not c.agrees:
-                lines.append("  what is measured speaks for B; the selector goes by vectors")
+            if c.caveat:
+                lines.append(f"  {c.caveat}")
         return "\n".join(lines)
 
 
@@ -131,11 +146,13 @@ def read_creatives(
         photo: file of the product's own photo, on plain ground.
 
     Raises:
-        InputError: fewer than two, the same one twice, a file that is no picture, or the other kind.
+        InputError: fewer than two, the same one twice (texts: whatever their marks), a file that is no picture, or the
+            other kind.
     """
     if len(given) < 2:
         raise InputError("one creative is no choice", mend="give two or more")
-    again = next((g for i, g in enumerate(given) if g in given[:i]), None)
+    keys = [_key(one, chooser.kind) for one in given]
+    again = next((g for i, g in enumerate(given) if keys[i] in keys[:i]), None)
     if again is not None:
         raise InputError("a creative is given twice", where=again, mend="give each once")
     if words and (chooser.kind == "text" or len(words) != len(given)):
@@ -156,7 +173,7 @@ def read_creatives(
     for at, one in enumerate(given):
         named = Path(one).suffix.lower() in SUFFIXES
         if chooser.kind == "text":
-            if named and Path(one).is_file():
+            if named and _is_file(one):
                 raise InputError(
                     "the selector was trained on texts, and this is a picture", where=one, mend="give texts"
                 )
@@ -164,7 +181,7 @@ def read_creatives(
                 raise InputError("an empty text is no creative", mend="leave it out")
             found.append(Brief(one, None, title, tuple(queries)))
             continue
-        if not named and not Path(one).is_file():
+        if not named and not _is_file(one):
             raise InputError(
                 "the selector was trained on pictures, and this is no file of a picture",
                 where=one,
@@ -176,6 +193,22 @@ def read_creatives(
             Brief(said, lambda picture=picture: picture, title, tuple(queries), lambda: cutout)  # type: ignore[misc]
         )
     return found
+
+
+def _key(one: str, kind: str) -> str:
+    """Equal for creatives that are the same: a file, or a text whatever its marks and capitals."""
+    if any("\ud800" <= c <= "\udfff" for c in one):
+        raise InputError("a creative is no UTF-8 text", where=ascii(one[:80]), mend="write it in UTF-8")
+    if kind == "text":
+        return words_key(one)
+    return str(Path(one).resolve()) if _is_file(one) else one
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except (OSError, ValueError):  # a long text is no name of a file
+        return False
 
 
 def select(

@@ -10,8 +10,8 @@ pairs that came out significant: with clicks k of n impressions and ``y = log((k
 tests alone, but a headline that does well among all tests says something, too. ``tau^2`` is the spread of true effects
 inside a test, so that a test of many clicks does not drown the others. Both come from the log by moments (DerSimonian &
 Laird 1986) before phi explains any of it: upper bounds. Blocks and ``lambda`` are chosen by the error inside val's
-tests, and the scale ``s`` is fitted on val's pairs. Our design; the pairwise logistic model on vector differences that
-it stands beside (``pairwise``) is the case of one block, sigma = infinity, and significant pairs alone.
+tests, and the scale ``s`` on val's pairs (``fit.scale_of``). Our design; the pairwise logistic model on differences
+of vectors that it stands beside (``pairwise``) is the case of one block, sigma = infinity, and significant pairs alone.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from moonshelf.creative.features import BLOCKS, Standard, block, curves, filled, width_of
-from moonshelf.creative.measures import NAMES, Seen
+from moonshelf.creative.measures import NAMES, VERSION, Seen
 from moonshelf.errors import InputError
 from moonshelf.workspace import atomic_write, write_json
 
@@ -96,7 +96,7 @@ class FastSelector:
             state[_STANDARD + name] = torch.from_numpy(np.stack(both).astype(np.float64))
         atomic_write(folder / WEIGHTS_FILE, save(state))
         told = {
-            "format": FORMAT, "measures": list(NAMES), "scale": self.scale, "spread": self.spread,
+            "format": FORMAT, "measures": [VERSION, *NAMES], "scale": self.scale, "spread": self.spread,
             "encoder": self.encoder, "width": self.width, "seed": self.seed, "about": self.about,
         }  # fmt: skip
         write_json(folder / CONFIG_FILE, told)
@@ -119,7 +119,7 @@ def load_fast(folder: Path) -> FastSelector:
         )
     try:
         told = json.loads((folder / CONFIG_FILE).read_text())
-        if told["format"] != FORMAT or told["measures"] != list(NAMES):
+        if told["format"] != FORMAT or told["measures"] != [VERSION, *NAMES]:
             raise ValueError("it reads other measures than this version takes")
         held = {name: w.numpy() for name, w in load_file(folder / WEIGHTS_FILE).items()}
         weights = {name: w for name, w in held.items() if not name.startswith(_STANDARD)}

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
+from scipy.special import log_ndtr
 
-from moonshelf.creative.fast import FastSelector, sigmoid
+from moonshelf.creative.fast import FastSelector
 from moonshelf.creative.features import block, standards_of
 from moonshelf.creative.logs import Logged
 from moonshelf.creative.looks import GRID, LAYOUT
 from moonshelf.creative.measures import Seen
-from moonshelf.creative.pairs import PairRules, build_pairs
 from moonshelf.encoder.efficientnet import CHANNELS
 from moonshelf.errors import TooLittleData
 
@@ -111,7 +111,6 @@ def fit_fast(
     *,
     mixes: Sequence[Sequence[str]] | None = None,
     penalties: Sequence[float] | None = None,
-    rules: PairRules | None = None,
     seed: int = 0,
     encoder: str = "",
     refit: bool = True,
@@ -123,15 +122,15 @@ def fit_fast(
         seen: their vectors and measures, row by row as ``logged.frame``.
         mixes, penalties: what to choose from; the defaults depend on whether there are pictures. Inside a set of blocks
             each weighs the same: it is scaled to a mean squared length of 1 within tests.
-        rules: which pairs of val the scale is fitted on.
         seed: of the waves.
         refit: fit the chosen once more on train and val together; the scale stays.
 
     Raises:
-        TooLittleData: train or val is empty, or val has no pairs for the scale.
+        TooLittleData: train or val is empty.
 
     Cost: for N creatives of train a kernel a block (``N^2 D``) and a Cholesky factorisation (``N^3 / 3``) a choice;
-    about a minute for 5,500 headlines and the default choices on one core.
+    about a minute for 5,500 headlines and the default choices on one core. The kernels lie in memory together, up to a
+    dozen of ``4 N^2`` bytes each.
     """
     split = logged.frame["split"].to_numpy()
     train, val = np.flatnonzero(split == "train"), np.flatnonzero(split == "val")
@@ -162,8 +161,7 @@ def fit_fast(
     sigma2 = spread_of_tests(ours)
     tried: list[dict[str, Any]] = []
     for mix in mixes:
-        inner = np.mean([kernels[name][0] for name in mix], axis=0)
-        outer = np.mean([kernels[name][1] for name in mix], axis=0)
+        inner, outer = (_mean([kernels[name][side] for name in mix]) for side in (0, 1))
         for penalty in penalties:
             alpha = _solve(inner, ours, penalty, sigma2, np.float32)
             tried.append(
@@ -179,7 +177,7 @@ def fit_fast(
     model = FastSelector(weights, 1.0, 0.2, encoder, width, seed, standards)
     scores = model.score(seen.take(val), [texts[i] for i in val])
     spread = spread_of(scores, theirs, 1 / (frame[val]["clicks"].to_numpy() + 0.5))
-    scale = scale_of(logged.part("val"), scores, rules, seed)
+    scale = scale_of(logged.part("val"), scores, spread)
     if refit:
         whole = np.concatenate((train, val))
         weights = _weights(blocks(whole), evidence(frame[whole], tau2), mix, penalty, sigma2)
@@ -188,6 +186,15 @@ def fit_fast(
         "train": len(train), "val": len(val), "refit": refit, "tried": tried,
     }  # fmt: skip
     return FastSelector(weights, scale, spread, encoder, width, seed, standards, about)
+
+
+def _mean(parts: Iterable[np.ndarray]) -> np.ndarray:
+    """Of arrays of one shape, without holding them all together."""
+    total, count = np.zeros(()), 0
+    for part in parts:
+        total = part.copy() if not count else np.add(total, part, out=total)
+        count += 1
+    return total / np.asarray(count, dtype=total.dtype)
 
 
 def _scaled(part: np.ndarray, rows: Evidence, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -231,7 +238,7 @@ def _weights(
     part: Callable[[str], np.ndarray], rows: Evidence, mix: Sequence[str], penalty: float, sigma2: float
 ) -> dict[str, np.ndarray]:
     scaled = {name: _scaled(part(name), rows, name) for name in mix}
-    kernel = np.mean([own @ own.T for own, _ in scaled.values()], axis=0)
+    kernel = _mean(own @ own.T for own, _ in scaled.values())
     alpha = _solve(kernel, rows, penalty, sigma2)
     return {
         name: (own.T.astype(np.float64) @ alpha) * factor.astype(np.float64) / len(mix)
@@ -253,19 +260,23 @@ def spread_of(scores: np.ndarray, rows: Evidence, noise: np.ndarray) -> float:
     return float(np.sqrt(max(0.001, excess)))
 
 
-def scale_of(val: Logged, scores: np.ndarray, rules: PairRules | None, seed: int) -> float:
-    """``s`` of the largest likelihood of val's winners, by Newton's method; from 0.1 to 100."""
-    place = {name: i for i, name in enumerate(val.frame["creative_id"].to_list())}
-    pairs = build_pairs(val, rules, seed=seed).frame
-    a, b = (np.array([place[i] for i in pairs[f"creative_id_{s}"].to_list()]) for s in "ab")
-    x = scores[a] - scores[b]
-    won = (pairs["winner"] == "A").to_numpy().astype(np.float64)
-    s = 1.0
-    for _ in range(50):
-        p = sigmoid(s * x)
-        slope, bend = float(((won - p) * x).sum()), float((p * (1 - p) * x * x).sum())
-        step = slope / max(bend, 1e-9)
-        s = float(np.clip(s + np.clip(step, -2.0, 2.0), 0.1, 100.0))
-        if abs(step) < 1e-6:
-            break
-    return s
+def scale_of(val: Logged, scores: np.ndarray, spread: float) -> float:
+    """``s`` by which ``sigmoid(s (f_A - f_B))`` is the probability that A's *true* click rate is the higher one.
+
+    With true log rates ``b f + N(0, spread^2)`` and clicks k, A's logged rate is the higher one with probability
+    ``Phi(b x / sqrt(2 spread^2 + 1/(k_A + 1/2) + 1/(k_B + 1/2)))``, x the difference of the scores. b is of the highest
+    posterior over all pairs of val, whether they came out significant or not (those alone would promise too much), each
+    test counting as its creatives less one, under ``log b ~ N(0, 1/4)``: few pairs say little. ``s = 1.702 b /
+    (sqrt(2) spread)``, 1.702 being what makes a normal curve of a logistic one.
+    """
+    k, n = (val.frame[c].to_numpy().astype(np.float64) for c in ("clicks", "impressions"))
+    rate, noise = np.log((k + 0.5) / (n + 1)), 1 / (k + 0.5)
+    _, group = np.unique(val.frame["group"].to_numpy(), return_inverse=True)
+    steps = np.linspace(-2.0, 2.0, 201)
+    score = -2.0 * steps**2
+    for members in np.split(np.argsort(group, kind="stable"), np.cumsum(np.bincount(group))[:-1]):
+        i, j = (members[side] for side in np.triu_indices(len(members), 1))
+        x, sign = scores[i] - scores[j], np.sign(rate[i] - rate[j])
+        away = sign * x / np.sqrt(2 * spread**2 + noise[i] + noise[j])
+        score += log_ndtr(np.exp(steps)[:, None] * away).sum(1) * 2 / max(len(members), 1)
+    return float(1.702 * np.exp(steps[int(score.argmax())]) / (np.sqrt(2) * spread))

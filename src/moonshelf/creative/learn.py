@@ -14,7 +14,7 @@ from moonshelf.creative.chooser import Chooser
 from moonshelf.creative.facts import INDEX
 from moonshelf.creative.fast import FastSelector
 from moonshelf.creative.fit import fit_fast
-from moonshelf.creative.logs import Logged, from_shop, pooled
+from moonshelf.creative.logs import Logged, from_shop, having, pooled
 from moonshelf.creative.measures import Seen, briefs, see
 from moonshelf.creative.pairs import PairRules, Pairs, build_pairs
 from moonshelf.creative.pairwise import fit_pairwise
@@ -109,7 +109,9 @@ def gather(
     logged = from_shop(shop)
     kind = kind_of(logged) if len(logged) else "text"
     if kind == "text":
-        logged = from_shop(shop, apart="words")
+        logged = having(from_shop(shop, apart="words"), "words", "without words among texts")
+    else:
+        logged = having(from_shop(shop, apart="picture"), "image_id", "without picture among pictures")
     whole = pooled(logged, alone=True) if kind == "text" else logged
     if splits:
         logged, whole = (
@@ -135,7 +137,13 @@ def gather(
 
 
 def pair_rules(kind: Kind, rules: PairRules) -> PairRules:
-    """The rules of a kind: texts are compared beside one picture."""
+    """The rules of a kind: texts are compared beside one picture.
+
+    Raises:
+        InputError: rules for pictures, and creatives that are texts.
+    """
+    if kind == "text" and rules.alone == "image":
+        raise InputError("rules.alone is image, and these creatives are texts", mend="leave it out")
     return replace(rules, alone="text") if kind == "text" else rules
 
 
@@ -160,8 +168,8 @@ def learn(
     whole = replace(material.whole, frame=material.whole.frame.filter(known))
     seen = material.seen.take(known)
     loose = replace(rules, alone="")  # of pooled texts no picture is left to be the same
-    fast = fit_fast(whole, seen, rules=loose, seed=seed, encoder=encoder.version)
-    measures = fit_additive(whole, seen, rules=loose, seed=seed, encoder=encoder.version)
+    fast = fit_fast(whole, seen, seed=seed, encoder=encoder.version)
+    measures = fit_additive(whole, seen, seed=seed, encoder=encoder.version)
     of = "sentence" if material.kind == "text" else "picture"
     logistic: FastSelector | None = None
     try:

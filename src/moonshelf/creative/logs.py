@@ -21,6 +21,7 @@ from moonshelf.types import SPLITS
 FAULTY = "faulty_randomisation"  # column beside the contract: True where the randomisation of the test failed
 NEEDED = ("creative_id", "impressions", "clicks")
 Apart = Literal["look", "words", "picture", ""]
+_ALONE = "alone in its test"
 _RANK = {"train": 0, "val": 1, "test": 2}
 
 
@@ -119,7 +120,8 @@ def from_log(
             frame = frame.filter(~found)
 
     if FAULTY in frame.columns:
-        leave(pl.col(FAULTY).cast(pl.Boolean), "of a test with faulty randomisation")
+        frame = frame.with_columns(_flags(frame[FAULTY]))
+        leave(pl.col(FAULTY), "of a test with faulty randomisation")
     leave(pl.col("group").is_null(), "of no test and no product")
     leave(pl.col("look").is_null(), "without picture and text")
     leave(pl.col("impressions") <= 0, "never shown")
@@ -130,7 +132,7 @@ def from_log(
         frame = frame.with_columns(
             pl.col("group").replace_strict(known, return_dtype=pl.String).alias("split")
         )
-    leave(~pl.col("split").is_in(SPLITS), "without a split")
+    leave(pl.col("split").is_null() | ~pl.col("split").is_in(SPLITS), "without a split")
     rank = pl.col("split").replace_strict(_RANK, return_dtype=pl.Int64)
     leave(rank < rank.max().over("group"), "of a test that lies in a more protected split too")
     if apart:
@@ -138,8 +140,34 @@ def from_log(
         frame = frame.with_columns(again.alias("again"))  # a window inside a window is not what it seems
         leave(pl.col("again").any().over("group"), "of a test with a creative of a more protected split")
         frame = frame.drop("again")
-    leave(pl.len().over("group") < 2, "alone in its test")
+    leave(pl.len().over("group") < 2, _ALONE)
     return Logged(frame, left, how)
+
+
+def _flags(column: pl.Series) -> pl.Series:
+    """Yes or no, whatever a file made of it; empty cells are no."""
+    if column.dtype != pl.String:
+        return column.cast(pl.Boolean).fill_null(False)
+    said = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "": False}
+    words = column.fill_null("").str.strip_chars().str.to_lowercase()
+    strange = words.filter(~words.is_in(list(said)))
+    if len(strange):
+        raise InputError(
+            f"{strange[0]!r} is neither yes nor no", where=f"column {column.name}", mend="write true or false"
+        )
+    return words.replace_strict(said, return_dtype=pl.Boolean).alias(column.name)
+
+
+def having(logged: Logged, column: Literal["words", "image_id"], why: str) -> Logged:
+    """Those that have it; the others, and who is alone without them, are counted as left out."""
+    frame, left = logged.frame.filter(pl.col(column).is_not_null()), dict(logged.left)
+    if len(frame) == len(logged):
+        return logged
+    left[why] = len(logged) - len(frame)
+    whole = frame.filter(pl.len().over("group") > 1)
+    if len(whole) < len(frame):
+        left[_ALONE] = left.get(_ALONE, 0) + len(frame) - len(whole)
+    return Logged(whole, left, logged.how)
 
 
 def pooled(

@@ -47,7 +47,7 @@ UNITS: dict[str, str] = {
     **{n: "cosine" for n in MATCHES},
     "match.text_among": "share among the texts of the log, by how well they fit the searches",
 }  # fmt: skip
-_VERSION = 3  # of what is cached: another one when vectors or measures would come out differently
+VERSION = 4  # of what is cached: another one when vectors or measures would come out differently
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +242,7 @@ def _call(image: Callable[[], Image.Image] | None) -> Image.Image:
 def _pictures_file(cache: Path | None, encoder: CompactEncoder, shown: Sequence[Brief]) -> Path | None:
     if cache is None or not all(c.mark for c in shown):
         return None
-    told = "\0".join((encoder.version, str(_VERSION), *measures_image.NAMES, *(c.mark for c in shown)))
+    told = "\0".join((encoder.version, str(VERSION), *measures_image.NAMES, *(c.mark for c in shown)))
     return cache / f"pictures-{hashlib.sha256(told.encode()).hexdigest()[:16]}.npy"
 
 
@@ -258,7 +258,7 @@ def text_vectors(
     encoder: CompactEncoder, texts: Sequence[str], *, cache: Path | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of the frozen sentence tower ``[N, 2 x 512]``, and the encoder's own ``[N, width]`` unit rows."""
-    name = hashlib.sha256("\0".join((encoder.version, str(_VERSION), *texts)).encode()).hexdigest()[:16]
+    name = hashlib.sha256("\0".join((encoder.version, str(VERSION), *texts)).encode()).hexdigest()[:16]
     file = None if cache is None else cache / f"texts-{name}.npy"
     both = kept_array(file, lambda: _read_texts(encoder, texts))
     return both[:, : 2 * TOKEN_WIDTH], both[:, 2 * TOKEN_WIDTH :]

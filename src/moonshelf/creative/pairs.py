@@ -27,6 +27,7 @@ from moonshelf.types import Creative
 from moonshelf.workspace import atomic_folder, read_manifest, write_frame, write_manifest
 
 STAGE = "creative-pairs"
+LEAST_CLICKS = 5  # to be expected of each creative, or z is far from normal (Cochran 1954)
 Side = Literal["A", "B"]
 _SIDES: dict[str, type[pl.DataType]] = {
     "creative_id": pl.String, "image_id": pl.String, "text": pl.String, "impressions": pl.Int64, "clicks": pl.Int64
@@ -183,6 +184,9 @@ def build_pairs(logged: Logged, rules: PairRules | None = None, *, seed: int = 0
     leave(pl.col("z").is_nan() | (pl.col("z") == 0), "equally good")
     if rules.by in ("z", "both"):
         leave(pl.col("z").abs() < rules.z, f"|z| below {rules.z}")
+        if rules.z > 0:
+            few = pl.col("expected") < LEAST_CLICKS
+            leave(few, f"fewer than {LEAST_CLICKS} clicks to be expected, too few for z")
     if rules.by in ("gap", "both"):
         leave(pl.col("gap") < rules.gap, f"gap below {rules.gap:.0%}")
     if not len(both):
@@ -203,11 +207,13 @@ def build_pairs(logged: Logged, rules: PairRules | None = None, *, seed: int = 0
     return Pairs(frame, rules, report)
 
 
-def _evidence() -> tuple[pl.Expr, pl.Expr]:
+def _evidence() -> tuple[pl.Expr, pl.Expr, pl.Expr]:
+    """z, relative gap, and the clicks of the less shown one that are to be expected where both are equally good."""
     ka, kb, na, nb = (pl.col(f"{c}_{s}").cast(pl.Float64) for c in ("clicks", "impressions") for s in "ab")
     pa, pb, q = ka / na, kb / nb, (ka + kb) / (na + nb)
     z = (pa - pb) / (q * (1 - q) * (1 / na + 1 / nb)).sqrt()
-    return z.alias("z"), (pl.max_horizontal(pa, pb) / pl.min_horizontal(pa, pb) - 1).alias("gap")
+    gap = pl.max_horizontal(pa, pb) / pl.min_horizontal(pa, pb) - 1
+    return z.alias("z"), gap.alias("gap"), (q * pl.min_horizontal(na, nb)).alias("expected")
 
 
 def _balanced(pairs: Pairs, seed: int) -> pl.DataFrame:

@@ -193,8 +193,8 @@ def crossed(material: Material, chooser: Chooser, *, folds: int = FOLDS, seed: i
     """
     about = chooser.fast.about
     given: dict[str, Any] = {
-        "mixes": [about["blocks"]], "penalties": [about["penalty"]], "rules": replace(chooser.rules, alone=""),
-        "seed": seed, "encoder": chooser.encoder, "refit": False,
+        "mixes": [about["blocks"]], "penalties": [about["penalty"]], "seed": seed, "encoder": chooser.encoder,
+        "refit": False,
     }  # fmt: skip
     frame = material.whole.frame
     split, group = frame["split"].to_numpy(), frame["group"].to_numpy()

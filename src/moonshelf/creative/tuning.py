@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -46,7 +47,7 @@ class SftConfig:
 
     Attributes:
         epochs: over the samples. steps: at most; 0: all.
-        batch: samples a step, ``micro`` at once.
+        batch: samples a step, ``micro`` at once (or the next smaller number that divides them).
         rate: of AdamW, falling linearly to 0 after a short warm-up.
         letter: how many tokens the letter of the choice counts for in the loss. It is one of a hundred, the only one
             that is not told by what stands before it, and with 1 it is learned last.
@@ -125,12 +126,13 @@ def sft(
         ],
         reasoner, pictured,
     )  # fmt: skip
-    given: dict[str, Any] = {} if not config.steps else {"max_steps": config.steps}
+    whole = max(1, math.ceil(config.epochs * len(rows) / config.batch))
+    steps = min(config.steps or whole, whole)
+    micro = _dividing(config.batch, config.micro)
     arguments = Arguments(
-        **_common(folder, config.rate, config.save_every, seed), **given, num_train_epochs=config.epochs,
-        per_device_train_batch_size=min(config.micro, config.batch),
-        gradient_accumulation_steps=max(1, config.batch // config.micro), warmup_steps=5, max_length=None,
-        lr_scheduler_type="linear", completion_only_loss=True, shuffle_dataset=False, packing=False,
+        **_common(folder, config.rate, config.save_every, seed), max_steps=steps,
+        per_device_train_batch_size=micro, gradient_accumulation_steps=config.batch // micro, warmup_steps=5,
+        max_length=None, lr_scheduler_type="linear", completion_only_loss=True, shuffle_dataset=False, packing=False,
     )  # fmt: skip
     trainer = _weighted(SFTTrainer, reasoner.backbone.tokenizer, config.letter)(
         model=reasoner.model, args=arguments, train_dataset=data, callbacks=[_teller("creative sft", folder)],
@@ -139,6 +141,11 @@ def sft(
     _run(trainer, folder)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return {"steps": trainer.state.global_step, "loss": float(np.mean(losses[-5:])), "samples": len(rows)}
+
+
+def _dividing(whole: int, most: int) -> int:
+    """The largest number up to ``most`` that divides ``whole``."""
+    return max(n for n in range(1, min(most, whole) + 1) if whole % n == 0)
 
 
 def _weighted(stock: Any, tokenizer: Any, letter: float) -> Any:
@@ -185,6 +192,7 @@ def grpo(
             all earned the same (they teach nothing).
 
     Raises:
+        TooLittleData: no pairs.
         InputError: pairs that come in one order alone, or a group of fewer than 4: with 2 any gap becomes the same
             advantage.
     """
@@ -196,6 +204,8 @@ def grpo(
             f"a group of {config.group} answers", mend="take 4 or more: two are always one apart"
         )
     orders = [s.swapped for s in samples]
+    if not samples:
+        raise TooLittleData("there is no pair to learn from", mend="log more creatives")
     if len(samples) % 2 or orders != [False, True] * (len(samples) // 2):
         raise InputError("a pair is asked in one order alone", mend="make samples of both orders")
     pictured = bool(samples[0].images)
@@ -208,8 +218,11 @@ def grpo(
         ],
         reasoner, pictured,
     )  # fmt: skip
-    each = 2 * config.pairs * config.group
-    micro = max(n for n in range(1, min(config.micro, each) + 1) if each % n == 0)
+    pairs = min(config.pairs, len(samples) // 2)
+    if pairs < config.pairs:
+        say(f"creative grpo: {pairs} pairs a step, no more are there")
+    each = 2 * pairs * config.group
+    micro = _dividing(each, config.micro)
     names = [name for name in rewards.WEIGHTS if config.weights.get(name, 0.0)]
     functions = reward_functions(chosen, config.brief)
     arguments = Arguments(
@@ -226,6 +239,12 @@ def grpo(
     )  # fmt: skip
     _run(trainer, folder)
     history = [entry for entry in trainer.state.log_history if "reward" in entry]
+    if trainer.state.global_step < config.steps or not history:
+        raise TooLittleData(
+            f"GRPO took {trainer.state.global_step} of {config.steps} steps",
+            where=str(folder),
+            mend="log more creatives",
+        )  # fmt: skip
     flat = float(np.mean([entry.get("frac_reward_zero_std", 0.0) for entry in history]))
     if flat > 0.5:
         say(f"creative grpo: {flat:.0%} of the groups earned one reward for all answers and taught nothing")

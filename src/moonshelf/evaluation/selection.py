@@ -39,6 +39,7 @@ METRICS = (
     "sampled",
 )
 BINS = 10
+FEW = 5  # tests below which an interval over tests says little
 GAPS = (0.0, 0.2, 0.4, 0.6, 1.0, float("inf"))  # edges of the relative gaps that are reported apart
 
 
@@ -164,13 +165,13 @@ def difference(a: Judged, b: Judged, metric: str = "accuracy", *, seed: int = 0)
 def by_bucket(
     judged: Judged, bucket: Sequence[object], metric: str = "accuracy", *, least: int = 10, seed: int = 0
 ) -> dict[str, Interval]:
-    """A metric apart for each category (or any other label), where there are ``least`` pairs or more."""
+    """A metric apart for each category (or any other label), of ``least`` pairs and ``FEW`` tests or more."""
     values, labels = per_pair(judged)[metric], np.asarray([str(b) for b in bucket])
     group = np.asarray(judged.group, dtype=object)
     out: dict[str, Interval] = {}
     for name in sorted(set(labels.tolist())):
         at = labels == name
-        if at.sum() >= least:
+        if at.sum() >= least and len(set(group[at].tolist())) >= FEW:
             out[name] = bootstrap_interval(values[at], seed=seed, groups=group[at].tolist())
     return out
 

@@ -111,7 +111,7 @@ def _why(found: Selection, compared: Compared, kind: Kind) -> Html:
     a, b = found.names[found.best], found.names[compared.other]
     title = tag("h3", f"A: {a}, rather than B: {b} ({percent(compared.chance)})")
     if not compared.answers:
-        return join([title, sentence("Nothing that is measured differs; the choice goes by their vectors.")])
+        return join([title, sentence(_capital(compared.caveat))])
     rows = [
         (
             asked(key, kind),
@@ -121,11 +121,13 @@ def _why(found: Selection, compared: Compared, kind: Kind) -> Html:
         for key in COMPARED
     ]
     parts = [title, table(("question", "answer", "measured"), rows, left=3)]
-    if not compared.agrees:
-        parts.append(
-            sentence("What is measured speaks for B; the choice goes by their vectors.", class_="warn")
-        )
+    if compared.caveat:
+        parts.append(sentence(_capital(compared.caveat), class_="warn"))
     return join(parts)
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:] + "."
 
 
 def _side(answer: Better) -> str:
