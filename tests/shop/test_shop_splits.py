@@ -75,6 +75,39 @@ def test_times_are_utc_and_split_by_time(raw: Raw, opened: Opened) -> None:
     assert shop.searches["split"].to_list() == ["train"] * 8 + ["val", "test"]
 
 
+def split_of_tests(raw: Raw, opened: Opened, product: Callable[[int], str]) -> list[tuple[str, str]]:
+    """Product and split of 40 tests of two creatives each."""
+    n = 80
+    shop = opened(
+        raw(
+            "parquet",
+            products={
+                "product_id": (names := sorted({product(i // 2) for i in range(n)})),
+                "title": ["mug"] * len(names),
+            },
+            creatives={
+                "creative_id": [f"c{i}" for i in range(n)],
+                "test_id": [f"t{i // 2}" for i in range(n)],
+                "product_id": [product(i // 2) for i in range(n)],
+                "text": [f"buy {i}" for i in range(n)],
+                "impressions": [10] * n,
+                "clicks": [1] * n,
+            },
+        )
+    )
+    assert shop.creatives is not None
+    return list(shop.creatives.select("product_id", "split").iter_rows())
+
+
+def test_tests_of_one_product_stay_on_one_side(raw: Raw, opened: Opened) -> None:
+    found = split_of_tests(raw, opened, lambda test: f"p{test // 3}")
+    assert len(set(found)) == len({product for product, _ in found}) and len({s for _, s in found}) == 3
+
+
+def test_a_product_that_stands_for_the_whole_site_holds_nothing_together(raw: Raw, opened: Opened) -> None:
+    assert len({s for _, s in split_of_tests(raw, opened, lambda test: "site")}) == 3
+
+
 def test_creatives_of_one_design_stay_on_one_side(raw: Raw, opened: Opened) -> None:
     n = 60
     shop = opened(

@@ -233,7 +233,33 @@ def _keys(frames: dict[str, pl.DataFrame], groups: dict[str, int]) -> Iterator[t
                 designs.select("product_id", "spu_id"), on="product_id", how="left", maintain_order="left"
             )
             product = pl.coalesce(pl.concat_str(pl.lit("s"), "spu_id"), product)
-        yield "creatives", creatives.select(pl.coalesce(test, product, own).alias("key")).to_series()
+        names = creatives.select(test.alias("test"), product.alias("product"), own.alias("own"))
+        yield (
+            "creatives",
+            _together(names).select(pl.coalesce("test", "product", "own").alias("key")).to_series(),
+        )
+
+
+def _together(names: pl.DataFrame) -> pl.DataFrame:
+    """Tests that share a product, directly or by others, under the first name of theirs: they lie on one side.
+
+    Where more than half of all tests hang together the product says nothing (one for a whole site): they stay apart.
+    """
+    links = names.select("test", "product").drop_nulls().unique().with_columns(key="test")
+    if not len(links) or links["product"].n_unique() == len(links):
+        return names
+    while True:
+        nearer = links.with_columns(pl.col("key").min().over("product")).with_columns(
+            pl.col("key").min().over("test")
+        )
+        if nearer["key"].equals(links["key"]):
+            break
+        links = nearer
+    known = links.unique("test").select("test", "key")
+    if known["key"].value_counts()["count"].max() > len(known) / 2:  # type: ignore[operator]
+        return names
+    joined = names.join(known, on="test", how="left", maintain_order="left")
+    return joined.with_columns(pl.coalesce("key", "test").alias("test"))
 
 
 def _write(reading: Reading, out: Path, image_table: Path | None) -> None:
