@@ -148,6 +148,18 @@ def test_select_says_why_and_draws(work: Path, tmp_path: Path, capsys: pytest.Ca
     assert checked >= 2
 
 
+def test_a_sample_of_the_pairs_is_said(
+    work: Path, texts_shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["creative", "evaluate", str(texts_shop), "--model", str(work), "--limit", "9"]) == 0
+    assert "; 9 of them drawn by lot" in capsys.readouterr().out
+
+
+def test_a_long_text_is_no_file(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["creative", "select", "--model", str(work), "The dog story", "long " * 200 + ".jpg"]) == 0
+    assert "why A" in capsys.readouterr().out
+
+
 def test_too_close_is_said(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     twins = ["The dog story: things to know at home", "The dog story: things to know at work"]
     assert main(["creative", "select", "--model", str(work), "--close", "0.99", *twins]) == 0
@@ -208,6 +220,22 @@ def test_shown_pictures_without_bytes_tell_pairs_of_words(tmp_path: Path) -> Non
     )
 
 
+def test_a_picture_without_words_in_a_test_of_texts(
+    shop_with: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = make_log(60).drop("number")
+    log = log.with_columns(image_id=pl.when(pl.col("split") == "test").then(pl.lit("p0")))
+    odd = log.filter((pl.col("split") == "test") & pl.col("creative_id").str.ends_with("-0")).with_columns(
+        creative_id=pl.col("creative_id") + "x", text=pl.lit(None, pl.String), clicks=pl.lit(9, pl.Int64)
+    )
+    folder = shop_with(creatives=pl.concat([log, odd.select(log.columns)]))
+    assert main(["creative", "train", str(folder), "--work", str(tmp_path / "w")]) == 0
+    assert main(["creative", "evaluate", str(folder), "--model", str(tmp_path / "w")]) == 0
+    assert "fast selector" in capsys.readouterr().out
+    found = gather(open_shop(folder), load_encoder("compact"))
+    assert found.kind == "text" and found.logged.left == {"without words among texts": len(odd)}
+
+
 def _trained(place: Path) -> Path:
     folder = place / "log"
     folder.mkdir()
@@ -233,6 +261,18 @@ def _trained(place: Path) -> Path:
         (["creative", "train", "{shop}", "--work", "{none}", "--set", "grpo.group=2"], "grpo.group"),
         (["creative", "train", "{shop}", "--work", "{none}", "--set", "sft.rate=0"], "sft.rate"),
         (["creative", "train", "{shop}", "--work", "{none}", "--set", "sft.what=0"], "unknown setting"),
+        (["creative", "train", "{shop}", "--work", "{none}", "--set", "sft.epochs=0"], "sft.epochs"),
+        (
+            ["creative", "train", "{shop}", "--work", "{none}", "--set", "grpo.temperature=0"],
+            "grpo.temperature",
+        ),
+        (["creative", "train", "{shop}", "--work", "{none}", "--set", "grpo.weights.wright=1"], "has right"),
+        (["creative", "train", "{shop}", "--work", "{none}", "--set", "rules.alone=image"], "rules.alone"),
+        (["creative", "train", "{shop}", "--work", "{none}", "--budget", "9"], "--teacher"),
+        (["creative", "evaluate", "{shop}", "--model", "{work}", "--limit", "-1"], "--limit"),
+        (["creative", "evaluate", "{shop}", "--model", "{work}", "--zero-shot"], "no reasoner is asked"),
+        (["creative", "select", "--model", "{work}", "Look, one!", "look one"], "given twice"),
+        (["creative", "select", "--model", "{work}", "one", "two \udcff"], "UTF-8"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -182,3 +182,15 @@ def test_the_choice_follows_what_is_written(place: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(reasoning, "ask", first_wins)
     found = reasoning.choose_by_words(place, chooser, encoder, creatives, texts, reasoner=reasoner)
     assert found.standing.flips == 1 and found.standing.verdict is None
+
+    def second_wins(_: Reasoner, samples: list[Sample], **__: object) -> list[Answer]:
+        return [Answer(told("B"), 0.2 if s.a.sum() > s.b.sum() else 0.4, 9) for s in samples]
+
+    monkeypatch.setattr(reasoning, "ask", second_wins)
+    found = reasoning.choose_by_words(place, chooser, encoder, creatives, texts, reasoner=reasoner)
+    for compared in found.compared:  # as it was said of (other, best): B won, and A is the longer one
+        assert compared.agrees and compared.answers["layout"] is Better.B
+
+    monkeypatch.setattr(reasoning, "ask", lambda _, samples, **__: [Answer("well", 0.9, 1) for _ in samples])
+    found = reasoning.choose_by_words(place, chooser, encoder, creatives, texts, reasoner=reasoner)
+    assert "cannot be read" in str(found)

@@ -37,7 +37,6 @@ from moonshelf.creative.fit import (
     centred,
     evidence,
     fit_fast,
-    scale_of,
     spread_of_effects,
     spread_of_tests,
 )
@@ -371,40 +370,3 @@ def test_few_measures_speak() -> None:
     ridge = np.linalg.lstsq(within, target, rcond=None)[0]
     assert np.abs(sparse[3:]).mean() < 0.4 * np.abs(ridge[3:]).mean()
     assert solve(np.zeros((800, 2)), np.arange(2), target, weight, group, 1.0).tolist() == [0, 0]
-
-
-def made(tests: int, seed: int, slope: float, spread: float) -> tuple[Logged, np.ndarray, np.ndarray]:
-    """Tests of three creatives with scores, true log rates around ``slope`` times those, and clicks; and both."""
-    rng = np.random.default_rng(seed)
-    scores = rng.normal(0, 0.3, 3 * tests)
-    truth = -4 + slope * scores + rng.normal(0, spread, 3 * tests)
-    shown = rng.integers(500, 20_000, 3 * tests)
-    frame = pl.DataFrame(
-        {
-            "group": np.repeat(np.arange(tests), 3),
-            "clicks": rng.binomial(shown, np.exp(truth)),
-            "impressions": shown,
-        }
-    )
-    return Logged(frame), scores, truth
-
-
-@pytest.mark.parametrize("slope", [0.6, 1.0, 1.6])
-def test_probabilities_are_of_true_rates(slope: float) -> None:
-    """Of pairs that are said to be right with 60 to 90% so many are, by true rates and not by lucky clicks."""
-    log, scores, truth = made(1500, 3, slope, 0.25)
-    scale = scale_of(log, scores, 0.25)
-    i = np.arange(0, 4500, 3)
-    a, b = np.concatenate((i, i, i + 1)), np.concatenate((i + 1, i + 2, i + 2))
-    told = sigmoid(scale * (scores[a] - scores[b]))
-    told, right = np.maximum(told, 1 - told), (truth[a] > truth[b]) == (told > 0.5)
-    for low in (0.6, 0.7, 0.8, 0.9):
-        at = (told >= low) & (told < low + 0.1)
-        assert right[at].mean() == pytest.approx(told[at].mean(), abs=0.05)
-
-
-def test_few_pairs_that_are_all_right_promise_little() -> None:
-    log, scores, truth = made(2, 0, 1.0, 0.25)
-    ranks = truth.reshape(2, 3).argsort(1).argsort(1)
-    ordered = np.take_along_axis(np.sort(scores.reshape(2, 3)), ranks, 1).ravel()
-    assert 1 < scale_of(log, ordered, 0.25) < 15

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from creative_log import make_log
 
-from moonshelf.creative.logs import from_log, from_shop, pooled, top_queries, words_key
+from moonshelf.creative.logs import from_log, from_shop, having, pooled, top_queries, words_key
 from moonshelf.errors import InputError, TooLittleData
 from moonshelf.shop.shop import Shop, open_shop
 
@@ -133,3 +133,38 @@ def test_a_shop_gives_titles_pictures_and_queries(
     )
     with pytest.raises(TooLittleData):
         from_shop(shop)
+
+
+def test_rows_without_a_split_are_counted_where_others_have_one() -> None:
+    log = pl.DataFrame(
+        [row("a", "1", "One"), row("b", "1", "Two"), row("c", "2", "x", None), row("d", "2", "y", "no")]
+    )
+    logged = from_log(log)
+    assert logged.frame["creative_id"].to_list() == ["a", "b"] and dict(logged.left) == {"without a split": 2}
+
+
+@pytest.mark.parametrize(
+    ("yes", "no"), [("True", "false"), ("yes", "no"), ("1", "0"), (" TRUE ", ""), (1, 0)]
+)
+def test_faulty_tests_are_told_in_any_spelling(yes: object, no: object) -> None:
+    rows = [row("a", "1", "One"), row("b", "1", "Two"), row("c", "2", "x"), row("d", "2", "y")]
+    log = pl.DataFrame([r | {"faulty_randomisation": yes if r["test_id"] == "2" else no} for r in rows])
+    logged = from_log(log)
+    assert dict(logged.left) == {"of a test with faulty randomisation": 2} and len(logged) == 2
+    strange = log.with_columns(faulty_randomisation=pl.lit("perhaps"))
+    with pytest.raises(InputError, match="'perhaps' is neither yes nor no"):
+        from_log(strange)
+
+
+def test_those_that_have_words() -> None:
+    log = pl.DataFrame(
+        [
+            row("a", "1", "One"), row("b", "1", "Two"), row("c", "1", None, image_id="p"),
+            row("d", "2", "Three"), row("e", "2", None, image_id="q"),
+        ],
+        infer_schema_length=None,
+    )  # fmt: skip
+    kept = having(from_log(log), "words", "without words")
+    assert kept.frame["creative_id"].to_list() == ["a", "b"]
+    assert dict(kept.left) == {"without words": 2, "alone in its test": 1}
+    assert having(kept, "words", "without words") is kept

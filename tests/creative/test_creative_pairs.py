@@ -95,3 +95,13 @@ def test_pairs_come_back_from_disk(tmp_path: Path) -> None:
         load_pairs(tmp_path / "pairs")
     with pytest.raises(InputError, match="no pairs"):
         load_pairs(tmp_path)
+
+
+def test_a_few_clicks_are_no_evidence() -> None:
+    """4 of 1,000 against none has z = 2.0 and, exactly, p = .125."""
+    few = from_log(log(("a", "x", None, 1000, 4), ("b", "y", None, 1000, 0)))
+    with pytest.raises(TooLittleData, match="too few for z"):
+        build_pairs(few, PairRules(impressions=0))
+    assert len(build_pairs(few, PairRules(impressions=0, z=0.0))) == 1
+    many = from_log(log(("a", "x", None, 1000, 20), ("b", "y", None, 1000, 6)))
+    assert len(build_pairs(many, PairRules(impressions=0))) == 1

@@ -10,6 +10,7 @@ import polars as pl
 
 from moonshelf.creative.facts import INDEX
 from moonshelf.creative.fit import fit_fast
+from moonshelf.creative.learn import gather
 from moonshelf.creative.logs import from_shop
 from moonshelf.creative.measures import briefs, see
 from moonshelf.creative.pairs import build_pairs
@@ -49,3 +50,20 @@ def test_pictures_of_a_shop(
     traces, why = teach(teacher, seen.measures[a], seen.measures[b], pairs.frame["winner"].to_list())
     assert why["kept"] > 0.9 * len(pairs)
     assert all(set(t.facts) & {"layout", "background", "subject"} for t in traces if t)
+
+
+def test_a_picture_of_a_test_is_not_learned_from_with_other_words(
+    shop_with: Callable[..., Path], tmp_path: Path, _untrained: CompactEncoder
+) -> None:
+    rows = [
+        {
+            "creative_id": f"{p}-{name}", "product_id": str(p), "image_id": name, "text": f"words {p}",
+            "impressions": 5000, "clicks": 100 + at, "split": split,
+        }
+        for p, split, names in ((0, "train", ("p0", "p5")), (1, "train", ("p1", "p2")), (4, "test", ("p5", "p4")))
+        for at, name in enumerate(names)
+    ]  # fmt: skip
+    shop = open_shop(shop_with(creatives=pl.DataFrame(rows)), cache=tmp_path / "read")
+    found = gather(shop, _untrained)
+    assert found.kind == "image" and set(found.logged.frame["product_id"]) == {"1", "4"}
+    assert found.logged.left == {"of a test with a creative of a more protected split": 2}

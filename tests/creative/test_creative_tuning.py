@@ -182,7 +182,9 @@ def test_a_hugging_face_model(tmp_path: Path, family: str) -> None:
     assert (
         sft(reasoner, data, tmp_path / "sft", SftConfig(steps=2, batch=2, micro=2, rate=1e-2))["steps"] == 2
     )
-    config = GrpoConfig(steps=1, pairs=1, group=4, most_tokens=12, rate=1e-3, save_every=10)
+    config = GrpoConfig(
+        steps=1, pairs=5, group=4, most_tokens=12, rate=1e-3, save_every=10
+    )  # 2 pairs are there
     assert grpo(reasoner, data, tmp_path / "grpo", config)["steps"] == 1
     assert any(not torch.equal(before[name], value) for name, value in weights(reasoner).items())
     reasoner.save(_made(tmp_path / "kept"))

@@ -16,7 +16,7 @@ from moonshelf.shop.raw import SUFFIXES
 from moonshelf.shop.schema import ROW
 from moonshelf.workspace import MANIFEST, digest
 
-READER_VERSION = 5  # raise it when reading changes what a prepared folder holds
+READER_VERSION = 6  # raise it when reading changes what a prepared folder holds
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".ppm")
 _ROWS = 100_000
 
