@@ -3,11 +3,11 @@
     python benchmarks/creative_faithful.py DEMO_SHOP [--work DIR] [--encoder WORK] [--seeds 3] [--pairs 120]
 
 Test pairs of unseen products. *Ceiling*: how often the creative with the higher true rate won in the log; nobody who
-does not know the noise can do better. *Named factor*: the loudest measure for the chosen creative, by the factor it
-measures, beside the term of the true click model that speaks loudest for the truly better one. *Edits*: the winner's
-true main factor is set to the loser's value and the picture is painted again: does the verdict move as the truth does?
-*Other searches*: the same two pictures for people who search for something else, where that turns the true winner
-round. All data is made.
+does not know the noise can do better. *Named factor*: the loudest aspect for the chosen creative (and the loudest
+measure alone), by the factor it measures, beside the term of the true click model that speaks loudest for the truly
+better one. *Edits*: the winner's true main factor is set to the loser's value and the picture is painted again: does
+the verdict move as the truth does? *Other searches*: the same two pictures for people who search for something else,
+where that turns the true winner round. All data is made.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from moonshelf.creative.learn import Material, gather, judged, learn
 from moonshelf.creative.measures import NAMES, Brief, briefs, see
 from moonshelf.creative.pairs import PairRules, Pairs, build_pairs
 from moonshelf.creative.place import cutout_of
+from moonshelf.creative.teacher import main_of
 from moonshelf.encoder import CompactEncoder, load_encoder
 from moonshelf.evaluation import selection
 from moonshelf.evaluation.metrics import bootstrap_interval
@@ -108,15 +109,6 @@ def accuracy(chooser: Chooser, material: Material, pairs: Pairs, truth: dict[str
     print(f"less the ceiling: {bootstrap_interval(right - np.array(best, float), groups=groups).signed()}")
 
 
-def loudest(evidence: np.ndarray) -> tuple[str, ...]:
-    """Terms of the factor whose measures together speak loudest for A."""
-    total: dict[tuple[str, ...], float] = {}
-    for name in PHRASES:
-        factor = FACTORS.get(name, ())
-        total[factor] = total.get(factor, 0.0) + float(evidence[INDEX[name]])
-    return max(total, key=lambda factor: total[factor])
-
-
 def named(chooser: Chooser, material: Material, pairs: Pairs, truth: dict[str, dict]) -> None:
     """How often the named factor is the true one."""
     at, seen = material.places(pairs), material.seen.measures
@@ -135,7 +127,7 @@ def named(chooser: Chooser, material: Material, pairs: Pairs, truth: dict[str, d
         evidence = chooser.teacher.evidence(seen[i], seen[j])
         spoken = max(PHRASES, key=lambda name: evidence[INDEX[name]])
         right.append(float(order[0] in FACTORS.get(spoken, ())))
-        joined.append(float(order[0] in loudest(evidence)))
+        joined.append(float(order[0] in FACTORS.get(main_of(evidence), ())))
         second.append(float(bool({t for t in order[:2] if terms[t] > 0} & set(FACTORS.get(spoken, ())))))
         groups.append(row["group"])
         found[order[0]] += 1
@@ -147,7 +139,7 @@ def named(chooser: Chooser, material: Material, pairs: Pairs, truth: dict[str, d
     )
     for name, hits in (
         ("the loudest measure", right),
-        ("measures of one factor added", joined),
+        ("the loudest aspect (what is named)", joined),
         ("the loudest measure, true first or second", second),
     ):
         print(f"  {name:<45} {bootstrap_interval(np.array(hits), groups=groups)}")

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from moonshelf.creative.facts import INDEX, PHRASES, fact, holds, read_fact, write_fact
+from moonshelf.creative.facts import ASPECTS, INDEX, PHRASES, fact, holds, read_fact, write_fact
 from moonshelf.creative.fast import FastSelector
 from moonshelf.creative.measures import NAMES
 from moonshelf.creative.protocol import COMPARED, Better, read_verdict
-from moonshelf.creative.teacher import Teacher, Trace, teach, teacher_of, truthful
+from moonshelf.creative.teacher import Teacher, Trace, main_of, teach, teacher_of, truthful
 from moonshelf.errors import InputError
 
 SENTENCE = re.compile(r"(A|B) (.+): (yes|no|-?[\d.]+)(%?)[^:]* against (yes|no|-?[\d.]+)(%?)[^:]*")
@@ -119,3 +119,19 @@ def test_a_teacher_comes_from_measures_alone() -> None:
         teacher_of(FastSelector({"measures": weights, "sentence": np.zeros(512)}))
     with pytest.raises(ValueError, match="shape"):
         Teacher(np.ones(3))
+
+
+def test_the_main_reason_is_of_the_aspect_that_speaks_loudest() -> None:
+    evidence = np.zeros(len(NAMES))
+    evidence[INDEX["image.found_size"]] = 0.3
+    for name in ("clutter", "repeat", "divided"):
+        evidence[INDEX[f"image.ground_{name}"]] = 0.12
+    evidence[INDEX["image.ground_repeat"]] = 0.15
+    assert main_of(evidence) == "image.ground_repeat"
+    evidence[INDEX["image.ground_clutter"]] = -0.2  # one speaks for the other creative
+    assert main_of(evidence) == "image.found_size"
+
+
+def test_every_phrase_has_one_aspect() -> None:
+    named = [name for names in ASPECTS.values() for name in names]
+    assert sorted(named) == sorted(PHRASES)

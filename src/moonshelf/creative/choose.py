@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from moonshelf.creative.chooser import Chooser
+from moonshelf.creative.facts import fact, write_fact
 from moonshelf.creative.logs import words_key
 from moonshelf.creative.measures import Brief, Seen, see
 from moonshelf.creative.place import cutout_of
@@ -42,6 +43,7 @@ class Compared:
         reasons: true sentences for some of them.
         agrees: whether what is measured (or what was written, where a reasoner was asked) speaks for the best.
         by: what gave the answers: ``measures`` or ``words``.
+        main: the main reason as a true sentence (``teacher.main_of``); "" where it cannot be said of both.
     """
 
     other: int
@@ -50,6 +52,7 @@ class Compared:
     reasons: dict[str, str]
     agrees: bool
     by: str = "measures"
+    main: str = ""
 
     @property
     def caveat(self) -> str:
@@ -106,6 +109,7 @@ class Selection:
                 {
                     "with": self.names[c.other], "chance": c.chance, "reasons": c.reasons,
                     "answers": {key: answer.value for key, answer in c.answers.items()}, "measures_agree": c.agrees,
+                    "main": c.main,
                 }
                 for c in self.compared
             ],
@@ -125,6 +129,8 @@ class Selection:
         for c in self.compared[:1]:
             lines.append(f"why A, {best}, rather than B, {self.names[c.other]}:")
             lines += [f"  {key}: {c.answers[key].value} - {reason}" for key, reason in c.reasons.items()]
+            if c.main and c.agrees:
+                lines.append(f"  mainly: {c.main}")
             if c.caveat:
                 lines.append(f"  {c.caveat}")
         return "\n".join(lines)
@@ -248,7 +254,13 @@ def select(
         trace = teacher.write(a, b, "A", contradicting=True)
         if isinstance(trace, Trace):
             answers = {key: Better(trace.verdict.answers[key].value) for key in COMPARED}
-            compared.append(Compared(other, chance, answers, dict(trace.verdict.reasons), trace.evidence > 0))
+            main = fact(trace.main, "A", a, b)
+            compared.append(
+                Compared(
+                    other, chance, answers, dict(trace.verdict.reasons), trace.evidence > 0,
+                    main="" if main is None else write_fact(main),
+                )
+            )  # fmt: skip
         else:
             compared.append(Compared(other, chance, {}, {}, False))
     first = creatives[0]

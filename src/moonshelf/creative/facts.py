@@ -131,6 +131,20 @@ PHRASES: dict[str, Phrase] = {
     ),
 }  # fmt: skip
 """Every measure that is spoken of; the others (``characters``, flags) weigh in silence."""
+ASPECTS: dict[str, tuple[str, ...]] = {
+    "size": ("image.found_size", "image.area", "image.core_area"),
+    "place": ("image.found_off", "image.found_low", "image.off_centre", "image.core_off"),
+    "ground": (
+        *(f"image.ground_{n}" for n in ("clutter", "colours", "repeat", "divided", "spread")), "image.apart",
+        "image.brightness", "image.contrast", "image.colourful", "image.harmony", "image.sharpness",
+    ),
+    "clutter": ("image.ground_breaks", "image.clutter"),
+    "legibility": ("image.lettering_contrast",),
+    "sticker": ("image.sticker",),
+    "match": tuple(name for name in PHRASES if name.startswith("match.")),
+    "words": ("image.lettering", *(name for name in PHRASES if name.startswith("text."))),
+}  # fmt: skip
+"""What a creative can be better in: several measures tell of one thing, and none of them must tell it alone."""
 INDEX = {name: i for i, name in enumerate(NAMES)}
 _SAID: dict[str, tuple[str, bool]] = {
     words: (name, more) for name, p in PHRASES.items() for words, more in ((p.more, True), (p.less, False))

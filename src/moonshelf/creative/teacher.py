@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moonshelf.creative.facts import INDEX, PHRASES, Fact, Side, fact, holds, read_fact, write_fact
+from moonshelf.creative.facts import ASPECTS, INDEX, PHRASES, Fact, Side, fact, holds, read_fact, write_fact
 from moonshelf.creative.fast import FastSelector
 from moonshelf.creative.features import curves, filled
 from moonshelf.creative.measures import NAMES
@@ -34,7 +34,8 @@ class Trace:
     Attributes:
         text: the answer in the protocol's format.
         facts: the reasons as facts, by question.
-        main: the measure that speaks loudest for the winner, said or not.
+        main: the measure that speaks loudest in the aspect (``facts.ASPECTS``) that speaks loudest for the winner,
+            said or not.
         evidence: of all measures for the winner, in log click rate.
     """
 
@@ -109,8 +110,7 @@ class Teacher:
         if sign * total <= 0 and not contradicting:
             return Rejected("the measures speak for the other one")
         verdict = Verdict(answers, reasons)
-        main = NAMES[int(np.argmax(sign * evidence))]
-        return Trace(write_verdict(verdict), verdict, found, main, sign * total)
+        return Trace(write_verdict(verdict), verdict, found, main_of(sign * evidence), sign * total)
 
     def _answer(
         self, question: str, evidence: np.ndarray, a: np.ndarray, b: np.ndarray
@@ -128,6 +128,19 @@ class Teacher:
             if told is not None:
                 return Better(side), told
         return Better.EQUAL, None
+
+
+def main_of(evidence: np.ndarray) -> str:
+    """The measure that names the main reason for the creative that the evidence ``[len(NAMES)]`` is for.
+
+    The aspect of the largest sum, and in it the loudest measure: that a ground is quiet is told by five measures, and
+    each alone may be fainter than the one that tells of the size.
+    """
+    totals = {
+        aspect: sum(float(evidence[INDEX[name]]) for name in names) for aspect, names in ASPECTS.items()
+    }
+    aspect = max(totals, key=lambda a: totals[a])
+    return max(ASPECTS[aspect], key=lambda name: float(evidence[INDEX[name]]))
 
 
 def teacher_of(selector: FastSelector) -> Teacher:
