@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,12 +109,23 @@ def load_language(*, device: str = "cpu", short: bool = False) -> Language:
     missing = [name for name in ("transformers", "gguf") if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(f"a language model needs {', '.join(missing)}", mend='pip install "moonshelf[vlm]"')
+    model, tokenizer = read_smol()
+    if short:
+        model.to(torch.bfloat16)
+    return cut(model.to(device), tokenizer, LAYER, f"{SMOL.sha256[:12]}-{LAYER}")
+
+
+def read_smol() -> tuple[Any, Any]:
+    """SmolLM2-135M in float32 and its tokenizer, from the package that holds the weights.
+
+    Raises:
+        InputError: the package is missing, or holds others.
+    """
     file = locate(SMOL)
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     given = {"gguf_file": file.name}
-    model: Any = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **given)
-    tokenizer: Any = AutoTokenizer.from_pretrained(file.parent, **given)
-    if short:
-        model.to(torch.bfloat16)
-    return cut(model.to(device), tokenizer, LAYER, f"{SMOL.sha256[:12]}-{LAYER}")
+    with redirect_stderr(io.StringIO()):  # a bar that no setting turns off; errors are raised, not printed
+        model: Any = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **given)
+        tokenizer: Any = AutoTokenizer.from_pretrained(file.parent, **given)
+    return model, tokenizer

@@ -8,7 +8,6 @@ takes this one. Both towers come from packages (``weights``); only the projector
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,8 +15,6 @@ from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModel,
-    AutoModelForCausalLM,
-    AutoTokenizer,
     CLIPImageProcessorPil,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -28,7 +25,8 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from moonshelf.encoder.efficientnet import CHANNELS, GRID_STRIDE, EfficientNetLite0
-from moonshelf.encoder.weights import SMOL, lite0_state, locate
+from moonshelf.encoder.language import read_smol
+from moonshelf.encoder.weights import lite0_state
 
 SIZE = 128  # pixels: 16 tokens a picture
 IMAGE = "<image>"
@@ -160,10 +158,7 @@ def load_smol(
 
     Cost: some 20 s; 540 MB in float32, 270 MB in bfloat16.
     """
-    file: Path = locate(SMOL)
-    given = {"gguf_file": file.name}
-    language = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **given)
-    tokenizer = AutoTokenizer.from_pretrained(file.parent, **given)
+    language, tokenizer = read_smol()
     model, processor = build_smol(language, tokenizer, size=size, seed=seed)
     if short:
         model.model.language_model.to(torch.bfloat16)
