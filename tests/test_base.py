@@ -33,6 +33,7 @@ class Inner:
 class Outer:
     inner: Inner = field(default_factory=Inner)
     seed: int = 0
+    shares: dict[str, float] = field(default_factory=lambda: {"near": 1.0, "far": 0.5})
 
 
 def test_an_error_is_one_line() -> None:
@@ -51,6 +52,7 @@ def test_overrides_are_typed_and_hashed() -> None:
     changed = override(Outer(), settings)
     assert changed == Outer(Inner(rate=1e-3, kind="b", on=True, widths=(8, 4), name=None), seed=7)
     assert config_hash(changed) != config_hash(Outer())
+    assert override(Outer(), ["shares.far=2"]).shares == {"near": 1.0, "far": 2.0} != Outer().shares
     assert config_hash(override(Outer(), [])) == config_hash(Outer())
 
 
@@ -64,6 +66,9 @@ def test_overrides_are_typed_and_hashed() -> None:
         ("seed=many", "of type int"),
         ("inner.kind=c", "one of a, b"),
         ("inner.on=perhaps", "of type bool"),
+        ("shares.wide=1", "has near, far"),
+        ("shares.far=much", "of type float"),
+        ("shares=1", "shares.near"),
     ],
 )
 def test_bad_settings_are_refused(setting: str, message: str) -> None:
