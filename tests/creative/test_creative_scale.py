@@ -5,10 +5,14 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from creative_log import make_log
 
+from moonshelf.creative import fit
 from moonshelf.creative.fast import sigmoid
-from moonshelf.creative.fit import scale_of
-from moonshelf.creative.logs import Logged
+from moonshelf.creative.fit import fit_fast, scale_of
+from moonshelf.creative.logs import Logged, from_log
+from moonshelf.creative.measures import briefs, see
+from moonshelf.encoder import CompactEncoder
 
 
 def made(tests: int, seed: int, slope: float, spread: float) -> tuple[Logged, np.ndarray, np.ndarray]:
@@ -46,3 +50,17 @@ def test_few_pairs_that_are_all_right_promise_little() -> None:
     ranks = truth.reshape(2, 3).argsort(1).argsort(1)
     ordered = np.take_along_axis(np.sort(scores.reshape(2, 3)), ranks, 1).ravel()
     assert 1 < scale_of(log, ordered, 0.25) < 15
+
+
+def test_more_creatives_than_memory_holds(
+    _untrained: CompactEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged = from_log(make_log(50), apart="")
+    seen = see(_untrained, briefs(logged.frame))
+    told: list[str] = []
+    monkeypatch.setattr(fit, "MOST", 60)
+    monkeypatch.setattr(fit, "say", told.append)
+    model = fit_fast(logged, seen, mixes=[("measures",)])
+    assert (model.about["train"], model.about["val"]) == (60, 12)  # tests of four, of 120 and of 40
+    assert "60 of 120 creatives" in told[0] and "12 of 40" in told[1]
+    assert fit_fast(logged, seen, mixes=[("measures",)]).scale == model.scale

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from moonshelf.creative.looks import GRID, LAYOUT
 from moonshelf.creative.measures import Seen
 from moonshelf.encoder.efficientnet import CHANNELS
 from moonshelf.errors import TooLittleData
+from moonshelf.progress import say
 
 TEXT_MIXES: tuple[tuple[str, ...], ...] = (
     ("measures",),
@@ -42,6 +43,7 @@ LANGUAGE_MIXES: tuple[tuple[str, ...], ...] = (
     ("language", "tokens", "waves", "ngrams", "measures"),
     ("language", "sentence", "tokens", "waves", "ngrams", "measures"),
 )
+MOST = 10_000  # creatives of train that a selector is fitted on, a quarter as many of val: some 6 GB
 TEXT_PENALTIES, IMAGE_PENALTIES = (30.0, 100.0, 300.0), (1.0, 3.0, 10.0, 30.0)
 
 
@@ -130,7 +132,7 @@ def fit_fast(
 
     Cost: for N creatives of train a kernel a block (``N^2 D``) and a Cholesky factorisation (``N^3 / 3``) a choice;
     about a minute for 5,500 headlines and the default choices on one core. The kernels lie in memory together, up to a
-    dozen of ``4 N^2`` bytes each.
+    dozen of ``4 N^2`` bytes each; of more than ``MOST`` creatives whole tests are drawn by lot.
     """
     split = logged.frame["split"].to_numpy()
     train, val = np.flatnonzero(split == "train"), np.flatnonzero(split == "val")
@@ -140,6 +142,8 @@ def fit_fast(
             mend="the selector learns on one, chooses on the other",
         )
     frame = logged.frame
+    tests = frame["group"].to_numpy()
+    train, val = _some_tests(train, tests, MOST, seed), _some_tests(val, tests, MOST // 4, seed)
     texts = [t or "" for t in frame["text"].to_list()]
     pictured = bool(seen.image.shape[1])
     mixes = mixes or (IMAGE_MIXES if pictured else TEXT_MIXES)
@@ -177,7 +181,7 @@ def fit_fast(
     model = FastSelector(weights, 1.0, 0.2, encoder, width, seed, standards)
     scores = model.score(seen.take(val), [texts[i] for i in val])
     spread = spread_of(scores, theirs, 1 / (frame[val]["clicks"].to_numpy() + 0.5))
-    scale = scale_of(logged.part("val"), scores, spread)
+    scale = scale_of(replace(logged, frame=frame[val]), scores, spread)
     if refit:
         whole = np.concatenate((train, val))
         weights = _weights(blocks(whole), evidence(frame[whole], tau2), mix, penalty, sigma2)
@@ -186,6 +190,21 @@ def fit_fast(
         "train": len(train), "val": len(val), "refit": refit, "tried": tried,
     }  # fmt: skip
     return FastSelector(weights, scale, spread, encoder, width, seed, standards, about)
+
+
+def _some_tests(at: np.ndarray, group: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Rows ``at``, or those of tests drawn by lot until there are ``most``."""
+    if len(at) <= most:
+        return at
+    _, of, size = np.unique(group[at], return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(size))
+    kept = np.zeros(len(size), dtype=bool)
+    kept[order] = np.cumsum(size[order]) <= most
+    say(
+        f"creative: the selector is fitted on {kept[of].sum():,} of {len(at):,} creatives, whole tests drawn by lot: "
+        "more need too much memory"
+    )
+    return at[kept[of]]
 
 
 def _mean(parts: Iterable[np.ndarray]) -> np.ndarray:
