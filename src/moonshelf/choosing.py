@@ -174,15 +174,16 @@ def evaluate_creative(
     """
     chooser = load_chooser(path)
     check_encoder(chooser, encoder)
+    asked = words and has_reasoner(path)
+    if zero_shot and not asked:
+        raise InputError(
+            "no reasoner is asked, so none can be asked as it came", mend="leave --zero-shot out"
+        )
     language = read_with(chooser.language, device())
     material = gather(shop, encoder, splits=(split,), among=chooser.headlines, language=language)
     pairs = some_pairs(split_pairs(material, chooser, split, seed), limit, seed)
     systems, written = judged(chooser, material, pairs), dict[str, Any]()
-    if zero_shot and not (words and has_reasoner(path)):
-        raise InputError(
-            "no reasoner is asked, so none can be asked as it came", mend="leave --zero-shot out"
-        )
-    if words and has_reasoner(path):
+    if asked:
         by_words, written = judge_by_words(path, chooser, material, pairs, shop, zero_shot=zero_shot)
         systems |= by_words
     trained = (read_manifest(find_chooser(path)) or {}).get("inputs", {}).get("shop")

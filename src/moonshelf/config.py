@@ -39,9 +39,10 @@ def _set(config: ConfigT, path: list[str], value: str, key: str) -> ConfigT:
     current = getattr(config, path[0])
     if isinstance(current, dict):  # names with numbers
         if len(path) != 2 or path[1] not in current:
-            names = ", ".join(f"{path[0]}.{name}" for name in current)
+            group = ".".join([*key.split(".")[: -len(path)], path[0]])
             raise InputError(
-                f"unknown setting {key!r}", mend=f"it has {', '.join(current)}: set one of {names}"
+                f"unknown setting {key!r}",
+                mend=f"it has {', '.join(current)}: {group}.{next(iter(current))}=1",
             )
         new: Any = {**current, path[1]: _parse(value, float, key)}
     elif len(path) > 1:

@@ -15,6 +15,7 @@ from moonshelf.shop.schema import TIME
 from moonshelf.shop.splits import (
     assign_splits,
     count_leaks,
+    creative_keys,
     drop_leaks,
     hash_split,
     product_disjoint,
@@ -191,3 +192,32 @@ def test_product_disjoint_reaches_its_share_and_follows_the_seed() -> None:
     assert product_disjoint(ids, {}, 0.26, 0) != product_disjoint(ids, {}, 0.26, 1)
     with pytest.raises(ValueError, match="fraction"):
         product_disjoint(ids, {}, 1.0)
+
+
+def test_creatives_of_one_design_have_one_key() -> None:
+    """Tests 2 and 3 share design d, 3 and 4 product y; a creative of that product without a test follows them."""
+    creatives = pl.DataFrame(
+        {
+            "creative_id": list("abcdefghi"),
+            "test_id": ["1", "2", "3", "3", "4", None, None, None, "5"],
+            "product_id": [None, "x", "z", "y", "y", "y", "w", None, "v"],
+        }
+    )
+    products = pl.DataFrame({"product_id": ["x", "y", "z"], "spu_id": ["d", None, "d"]})
+    assert creative_keys(creatives.vstack(apart := more_tests()), products)[:9].to_list() == [
+        "t1", "t2", "t2", "t2", "t2", "t2", "pw", "ch", "t5",
+    ]  # fmt: skip
+    assert creative_keys(apart, None).to_list() == [f"tm{i}" for i in range(9)]
+    site = creatives.with_columns(product_id=pl.lit("site"))
+    assert creative_keys(site, None)[:4].to_list() == ["t1", "t2", "t3", "t3"]
+
+
+def more_tests() -> pl.DataFrame:
+    """Nine tests that share nothing."""
+    return pl.DataFrame(
+        {
+            "creative_id": [f"m{i}" for i in range(9)],
+            "test_id": [f"m{i}" for i in range(9)],
+            "product_id": pl.Series([None] * 9, dtype=pl.String),
+        }
+    )

@@ -69,9 +69,11 @@ class Material:
         return a, b
 
 
-def kind_of(logged: Logged) -> Kind:
+def kind_of(shop: Shop) -> Kind:
     """``image`` where most creatives have a picture that can be opened, ``text`` else."""
-    return "image" if logged.frame["image_id"].is_not_null().mean() > 0.5 else "text"  # type: ignore[operator]
+    if shop.creatives is None or not len(shop.creatives):
+        return "text"
+    return "image" if shop.creatives["image_id"].is_not_null().mean() > 0.5 else "text"  # type: ignore[operator]
 
 
 HEADLINES = 500  # texts of the log that others are compared with
@@ -106,8 +108,7 @@ def gather(
     Raises:
         TooLittleData: the shop has no creatives that may be compared.
     """
-    logged = from_shop(shop)
-    kind = kind_of(logged) if len(logged) else "text"
+    kind = kind_of(shop)
     if kind == "text":
         logged = having(from_shop(shop, apart="words"), "words", "without words among texts")
     else:

@@ -20,7 +20,14 @@ from moonshelf.shop.identity import READER_VERSION, data_digest
 from moonshelf.shop.raw import SUFFIXES, find_table
 from moonshelf.shop.references import known_products, usable_image, usable_images
 from moonshelf.shop.schema import ROW, SCHEMAS, SHOWN_IMAGE
-from moonshelf.shop.splits import assign_splits, count_leaks, drop_leaks, plain_text, query_keys
+from moonshelf.shop.splits import (
+    assign_splits,
+    count_leaks,
+    creative_keys,
+    drop_leaks,
+    plain_text,
+    query_keys,
+)
 from moonshelf.shop.stream import count_rows, image_files, image_rows
 from moonshelf.shop.tables import REJECTS, TableRead, empty_rejects, read_table, reject_rows
 from moonshelf.workspace import MANIFEST, write_frame, write_json, write_manifest
@@ -223,43 +230,7 @@ def _keys(frames: dict[str, pl.DataFrame], groups: dict[str, int]) -> Iterator[t
     if "relevance" in frames:
         yield "relevance", pl.Series("key", [plain_text(t) for t in frames["relevance"]["query_text"]])
     if "creatives" in frames:
-        test, product, own = (
-            pl.concat_str(pl.lit(c), name)
-            for c, name in zip("tpc", ("test_id", "product_id", "creative_id"), strict=True)
-        )
-        creatives, designs = frames["creatives"], frames.get("products")
-        if designs is not None:  # creatives of one design stay together
-            creatives = creatives.join(
-                designs.select("product_id", "spu_id"), on="product_id", how="left", maintain_order="left"
-            )
-            product = pl.coalesce(pl.concat_str(pl.lit("s"), "spu_id"), product)
-        names = creatives.select(test.alias("test"), product.alias("product"), own.alias("own"))
-        yield (
-            "creatives",
-            _together(names).select(pl.coalesce("test", "product", "own").alias("key")).to_series(),
-        )
-
-
-def _together(names: pl.DataFrame) -> pl.DataFrame:
-    """Tests that share a product, directly or by others, under the first name of theirs: they lie on one side.
-
-    Where more than half of all tests hang together the product says nothing (one for a whole site): they stay apart.
-    """
-    links = names.select("test", "product").drop_nulls().unique().with_columns(key="test")
-    if not len(links) or links["product"].n_unique() == len(links):
-        return names
-    while True:
-        nearer = links.with_columns(pl.col("key").min().over("product")).with_columns(
-            pl.col("key").min().over("test")
-        )
-        if nearer["key"].equals(links["key"]):
-            break
-        links = nearer
-    known = links.unique("test").select("test", "key")
-    if known["key"].value_counts()["count"].max() > len(known) / 2:  # type: ignore[operator]
-        return names
-    joined = names.join(known, on="test", how="left", maintain_order="left")
-    return joined.with_columns(pl.coalesce("key", "test").alias("test"))
+        yield "creatives", creative_keys(frames["creatives"], frames.get("products"))
 
 
 def _write(reading: Reading, out: Path, image_table: Path | None) -> None:

@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+
+from moonshelf.shop.duplicates import Sets
 
 CUTS = (0.8, 0.9)  # train below the first, val below the second, test above
 
@@ -95,6 +98,38 @@ def query_keys(searches: pl.DataFrame, image_groups: Mapping[str, int]) -> pl.Se
         ],
         dtype=pl.String,
     )
+
+
+def creative_keys(creatives: pl.DataFrame, products: pl.DataFrame | None) -> pl.Series:
+    """One key a row of ``creatives``: its test, else the design of its product (or the product), else itself.
+
+    Tests that share a design, directly or by others, have the first name of theirs, and so have creatives of that
+    design without a test. Where more than half of all tests hang together the product says nothing (one for a whole
+    site), and tests stay apart.
+    """
+    test, product, own = (
+        pl.concat_str(pl.lit(c), name).alias(name)
+        for c, name in zip("tpc", ("test_id", "product_id", "creative_id"), strict=True)
+    )
+    named = creatives.select(test, product, own)
+    if products is not None:
+        designs = products.select("product_id", pl.concat_str(pl.lit("s"), "spu_id").alias("design"))
+        asked = creatives.select("product_id").join(
+            designs, on="product_id", how="left", maintain_order="left"
+        )
+        named = named.with_columns(pl.coalesce(asked["design"], "product_id").alias("product_id"))
+    tests = sorted(named["test_id"].drop_nulls().unique().to_list())
+    place, sets, first = {name: i for i, name in enumerate(tests)}, Sets(len(tests)), dict[str, int]()
+    for name, design in named.select("test_id", "product_id").drop_nulls().unique().iter_rows():
+        sets.join(first.setdefault(design, place[name]), place[name])
+    roots = [sets.find(i) for i in range(len(tests))]
+    if roots and max(Counter(roots).values()) > len(tests) / 2:
+        roots, first = list(range(len(tests))), {}
+    keys = []
+    for name, design, itself in named.iter_rows():
+        at = place[name] if name is not None else first.get(design)
+        keys.append(tests[roots[at]] if at is not None else design if design is not None else itself)
+    return pl.Series("key", keys, dtype=pl.String)
 
 
 def plain_text(text: str | None) -> str:
